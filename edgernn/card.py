@@ -1,0 +1,153 @@
+"""The card: what an artefact says of itself, as JSON in the ONNX metadata under the key `edgernn`."""
+
+import math
+
+import msgspec
+
+from edgernn.errors import EdgernnError
+
+CARD_KEY = "edgernn"
+"""Name of the entry in the model's `metadata_props`."""
+
+CARD_VERSION = 1
+"""Raised when a field changes meaning. A device refuses any version it does not know."""
+
+
+class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One quantity that every sample has."""
+
+    name: str
+    unit: str
+    low: float
+    """Smallest value seen while training, in `unit`."""
+    high: float
+    """Largest value seen while training, in `unit`."""
+
+
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One memory of the detector: graph input `name`, graph output `name`.next."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Shape of one stream's row, without the stream axis."""
+    initial: float
+    """Every element of a fresh row."""
+
+
+class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one view's surprise becomes −log10 p. Body: straight lines between knots; above the last
+    knot: generalised Pareto, peaks over threshold (Pickands 1975; Coles 2001, ch. 4)."""
+
+    view: str
+    knots: tuple[float, ...]
+    """Surprise at each knot, rising, the first 0; the last one is the tail's threshold."""
+    scores: tuple[float, ...]
+    """−log10 p at each knot, rising, the first 0."""
+    shape: float
+    """ξ > 0: how heavy the tail is."""
+    scale: float
+    """σ > 0, in units of surprise."""
+    extremal_index: float
+    """θ in (0, 1]: one over the mean length of a cluster of exceedances (Ferro and Segers 2003)."""
+
+
+class AlarmRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When an alarm goes on and off. The device may override every field."""
+
+    false_alarms: str = "1/week"
+    """Budget per stream, such as "1/week" or "2/day"; the threshold follows from it."""
+    min_duration_s: float = 0.0
+    """The score must stay above the threshold this long."""
+    recover_s: float = 30.0
+    """The score must stay below the leave threshold this long before the alarm goes off."""
+    cooldown_s: float = 60.0
+    """After an alarm went off, none goes on for this long."""
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the artefact is from."""
+
+    edgernn: str
+    torch: str
+    created: str
+    """UTC, ISO 8601."""
+    seed: int
+    data_hash: str
+    """SHA-256 over the training samples."""
+    config_hash: str
+    """SHA-256 over the training configuration."""
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a device must know beside the graph."""
+
+    version: int
+    name: str
+    network: str
+    """Such as "gru 6→32"."""
+    channels: tuple[Channel, ...]
+    period_s: float
+    """Time between samples."""
+    warm_up: int
+    """Samples after a fresh start whose scores do not count."""
+    states: tuple[State, ...]
+    tails: tuple[Tail, ...]
+    alarm: AlarmRule
+    quantization: str
+    """How weights are stored: "none" or "int8"."""
+    tolerance: float
+    """Largest score difference to the trained detector that the proof allowed."""
+    provenance: Provenance
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        return tuple(channel.name for channel in self.channels)
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+def encode_card(card: Card) -> str:
+    """The card as JSON text."""
+    return msgspec.json.encode(card).decode()
+
+
+def decode_card(text: str | bytes, *, where: str) -> Card:
+    """Read and check a card; `where` names the file in the sentence of an EdgernnError."""
+    try:
+        version = msgspec.json.decode(text, type=_Version).version
+        if version != CARD_VERSION:
+            raise EdgernnError(
+                f"{where}: card version {version}, this edgernn reads version {CARD_VERSION}; "
+                f"{'upgrade edgernn on this device' if version > CARD_VERSION else 'export again'}"
+            )
+        card = msgspec.json.decode(text, type=Card)
+    except msgspec.DecodeError as exc:
+        raise EdgernnError(f"{where}: damaged card: {exc}") from exc
+    _check(card, where)
+    return card
+
+
+def _check(card: Card, where: str) -> None:
+    """What JSON types alone cannot say."""
+    names = card.channel_names
+    problems = [
+        (not names, "no channels"),
+        (len(set(names)) != len(names), "two channels of one name"),
+        (not (math.isfinite(card.period_s) and card.period_s > 0), "period_s must be above 0"),
+        (card.warm_up < 0, "warm_up must not be negative"),
+        (any(size < 1 for s in card.states for size in s.shape), "a state with an empty shape"),
+        (not card.tails, "no calibration"),
+        (
+            any(len(t.knots) != len(t.scores) for t in card.tails),
+            "knots and scores differ in length",
+        ),
+        (
+            any(t.shape <= 0 or t.scale <= 0 or not 0 < t.extremal_index <= 1 for t in card.tails),
+            "a tail outside its range",
+        ),
+    ]
+    for is_wrong, what in problems:
+        if is_wrong:
+            raise EdgernnError(f"{where}: damaged card: {what}")

@@ -1,0 +1,107 @@
+"""The command `edgernn`. Subcommands live with their parts and are imported when they are called."""
+
+import importlib
+import logging
+import sys
+from typing import Any, NamedTuple
+
+import click
+
+from edgernn import __version__
+from edgernn.errors import EdgernnError, MissingExtraError
+
+
+class Command(NamedTuple):
+    """Where a subcommand lives, and which extra it needs beyond the base install."""
+
+    place: str
+    summary: str
+    extra: str = ""
+
+
+COMMANDS = {
+    "simulate": Command(
+        "edgernn.workstation:simulate", "Make a recording of a simulated machine.", "train"
+    ),
+    "train": Command(
+        "edgernn.workstation:train", "Train a detector on a healthy recording.", "train"
+    ),
+    "evaluate": Command(
+        "edgernn.workstation:evaluate", "Score a recording; metrics and a picture.", "train"
+    ),
+    "export": Command(
+        "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"
+    ),
+    "inspect": Command("edgernn_device.cli:inspect", "Show what an artefact says of itself."),
+    "agent": Command("edgernn_device.cli:agent", "Run an artefact over MQTT and publish alerts."),
+    "record": Command("edgernn_device.cli:record", "Write live MQTT samples to a recording."),
+    "replay": Command("edgernn_device.cli:replay", "Publish a recording over MQTT."),
+    "watch": Command("edgernn_device.cli:watch", "Print alerts as they arrive."),
+    "broker": Command("edgernn_device.cli:broker", "Start an MQTT broker on loopback, for trials."),
+}
+
+
+class LazyGroup(click.Group):
+    """Lists every subcommand without importing any."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return _load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="edgernn")
+def edgernn() -> None:
+    """Train recurrent anomaly detectors, export them as one stateful ONNX file, run them over MQTT.
+
+    \b
+    edgernn simulate → train → evaluate → export        on a workstation
+    edgernn agent, record, replay, watch, inspect       on the device
+    """
+
+
+def main() -> None:
+    """Run the command; one line and exit code 2 for anything the user can put right."""
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        level=logging.INFO,
+        stream=sys.stderr,
+    )
+    try:
+        edgernn.main(prog_name="edgernn", standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except click.exceptions.Exit as exc:
+        sys.exit(exc.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)  # as a shell reports SIGINT
+    except EdgernnError as exc:
+        click.echo(f"edgernn: {exc}", err=True)
+        sys.exit(2)
+
+
+def _load(name: str) -> click.Command:
+    command = COMMANDS[name]
+    module, _, attribute = command.place.partition(":")
+    try:
+        loaded: Any = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as exc:
+        if not command.extra or (exc.name or "").startswith("edgernn"):
+            raise
+        raise MissingExtraError(
+            f"{name} needs {exc.name}, which this installation has not: "
+            f"pip install 'edgernn[{command.extra}]'"
+        ) from exc
+    if not isinstance(loaded, click.Command):
+        raise TypeError(f"{command.place} is not a click command")
+    return loaded

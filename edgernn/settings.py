@@ -1,0 +1,54 @@
+"""TOML file → frozen struct: every key checked, unknown keys refused with their path."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from edgernn.errors import EdgernnError
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def read_settings(path: Path, kind: type[S]) -> S:
+    """Read a TOML file into `kind`, a struct made with `forbid_unknown_fields=True`.
+
+    Raises EdgernnError naming the file, the key's path, what was found and what is allowed.
+    """
+    text = read_text(path)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise EdgernnError(f"{path}: not valid TOML: {exc}") from exc
+    return to_settings(data, kind, where=str(path))
+
+
+def to_settings(data: dict[str, Any], kind: type[S], *, where: str) -> S:
+    """Convert parsed TOML or JSON into `kind`; `where` opens the sentence if it does not fit."""
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as exc:
+        raise EdgernnError(f"{where}: {_sentence(str(exc))}") from exc
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, or an EdgernnError that says why there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        raise EdgernnError(f"{path}: no such file") from exc
+    except IsADirectoryError as exc:
+        raise EdgernnError(f"{path}: is a folder, expected a file") from exc
+    except UnicodeDecodeError as exc:
+        raise EdgernnError(f"{path}: not a text file (byte {exc.start} is not UTF-8)") from exc
+    except OSError as exc:
+        raise EdgernnError(f"{path}: cannot be read: {exc.strerror}") from exc
+
+
+def _sentence(message: str) -> str:
+    """msgspec's «Expected `int`, got `str` - at `$.broker.port`» with the key's path first."""
+    text, marker, path = message.partition(" - at `$")
+    if not marker:
+        return text
+    return f"{path.rstrip('`').lstrip('.')}: {text}"

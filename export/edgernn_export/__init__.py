@@ -1,0 +1,1 @@
+"""From a trained detector to an artefact: torch → graph → quantised → proven."""
