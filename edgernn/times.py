@@ -1,0 +1,42 @@
+"""Sample times: ISO 8601 or epoch in, seconds since 1970 everywhere inside, steps of a period."""
+
+import math
+from datetime import UTC, datetime
+
+MILLISECONDS_FROM = 1e11
+"""A bare number from here on is milliseconds: as seconds it would be after the year 5138."""
+
+
+def parse_time(value: str | float) -> float:
+    """ISO 8601 text (UTC where it names no zone) or epoch seconds or milliseconds → seconds.
+
+    Raises ValueError for anything else, NaN and infinity included.
+    """
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return _parse_iso(value.strip())
+    if not math.isfinite(value):
+        raise ValueError(f"not a time: {value}")
+    return value / 1000.0 if abs(value) >= MILLISECONDS_FROM else float(value)
+
+
+def format_time(time_s: float) -> str:
+    """Seconds since 1970 → "2026-11-21T10:15:00.000Z"."""
+    moment = datetime.fromtimestamp(time_s, tz=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def steps_between(earlier_s: float, later_s: float, *, period_s: float) -> int:
+    """Whole periods from one sample to the next, at least 1: the rule for irregular times.
+
+    Counted from sample to sample, not on a grid, so that a clock that runs 1 % slow never "loses"
+    a sample. More than 1 means that samples are missing in between. `later_s` must be later.
+    """
+    return max(1, round((later_s - earlier_s) / period_s))
+
+
+def _parse_iso(text: str) -> float:
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
