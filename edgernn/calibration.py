@@ -63,7 +63,7 @@ def _onset_rate(score: float, rule: AlarmRule, tails: tuple[Tail, ...], period_s
     """Alarms per sample on healthy data if they go on at `score`."""
     p = 10.0**-score / len(tails)
     m = samples_to_confirm(rule, period_s=period_s)
-    return sum(
+    return math.fsum(
         p * (1 - stay) * stay ** (m - 1)
         for stay in (max(1 - tail.extremal_index, p) for tail in tails)
     )

@@ -1,4 +1,4 @@
-"""The card: what an artefact says of itself, as JSON in the ONNX metadata under the key `edgernn`."""
+"""The card: what an artefact says of itself, as JSON in the ONNX metadata."""
 
 import math
 
@@ -11,6 +11,9 @@ CARD_KEY = "edgernn"
 
 CARD_VERSION = 1
 """Raised when a field changes meaning. A device refuses any version it does not know."""
+
+KNOTS = 8
+"""Points of a calibration's body, the first at surprise 0, the last where the tail begins."""
 
 
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

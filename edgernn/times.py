@@ -12,14 +12,13 @@ def parse_time(value: str | float) -> float:
 
     Raises ValueError for anything else, NaN and infinity included.
     """
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return _parse_iso(value.strip())
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except ValueError:
+        return _parse_iso(str(value).strip())
+    if not math.isfinite(number):
         raise ValueError(f"not a time: {value}")
-    return value / 1000.0 if abs(value) >= MILLISECONDS_FROM else float(value)
+    return number / 1000.0 if abs(number) >= MILLISECONDS_FROM else number
 
 
 def format_time(time_s: float) -> str:

@@ -1,0 +1,144 @@
+"""The engine: one artefact, and the recurrent states of all streams. The only onnxruntime import."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from edgernn.card import CARD_KEY, Card, decode_card
+from edgernn.errors import EdgernnError
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.intp]
+
+FIRST_CAPACITY = 16
+"""Rows in a new arena; it doubles when full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the detector says of a batch of samples."""
+
+    score: Floats
+    """(T, N) −log10 p, NaN where nothing was observed."""
+    contribution: Floats
+    """(T, N, C) each channel's share, sums to 1."""
+    expected: Floats
+    """(T, N, C) in sensor units."""
+
+
+class Engine:
+    """Runs an artefact over many streams: a row of the arena is a stream's memory."""
+
+    def __init__(self, model: bytes, *, where: str = "artefact") -> None:
+        """`where` names the file in the sentence of an EdgernnError if it is no artefact."""
+        self._session = _open(model, where)
+        self.card = _read_card(self._session, where)
+        self.hash = hashlib.sha256(model).hexdigest()
+        self.size_bytes = len(model)
+        self._names = [state.name for state in self.card.states]
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        _check_graph(self._session, self.card, where)
+        self._arena: list[Floats] = [np.empty((0, *s.shape), np.float32) for s in self.card.states]
+        self._free: list[int] = []
+
+    @classmethod
+    def load(cls, path: Path) -> "Engine":
+        """Read an artefact. Raises EdgernnError for anything that is not one."""
+        if path.is_dir():
+            raise EdgernnError(f"{path}: is a folder, expected an .onnx file of `edgernn export`")
+        try:
+            model = path.read_bytes()
+        except FileNotFoundError as exc:
+            raise EdgernnError(f"{path}: no such file") from exc
+        except OSError as exc:
+            raise EdgernnError(f"{path}: cannot be read: {exc.strerror}") from exc
+        return cls(model, where=str(path))
+
+    def add_stream(self) -> int:
+        """A fresh row for a new stream."""
+        if not self._free:
+            self._grow()
+        row = self._free.pop()
+        self.reset(row)
+        return row
+
+    def remove_stream(self, row: int) -> None:
+        """Give a row back."""
+        self._free.append(row)
+
+    def reset(self, row: int) -> None:
+        """Forget everything this stream has seen."""
+        for array, state in zip(self._arena, self.card.states, strict=True):
+            array[row] = state.initial
+
+    def step(self, rows: Rows, x: Floats) -> Scores:
+        """Advance N different streams by T samples each.
+
+        rows (N,) as `add_stream` gave them; x (T, N, C) in sensor units, NaN = missing.
+        """
+        feeds: dict[str, Any] = {"x": x}
+        for name, array in zip(self._names, self._arena, strict=True):
+            feeds[name] = array[rows]  # (N, …)
+        score, contribution, expected, *following = self._session.run(self._outputs, feeds)
+        for array, state in zip(self._arena, following, strict=True):
+            array[rows] = state
+        return Scores(score, contribution, expected)
+
+    def state_of(self, row: int) -> dict[str, Floats]:
+        """A copy of one stream's memory, name → row."""
+        return {
+            name: array[row].copy() for name, array in zip(self._names, self._arena, strict=True)
+        }
+
+    def _grow(self) -> None:
+        old = len(self._arena[0])
+        new = max(FIRST_CAPACITY, 2 * old)
+        for i, array in enumerate(self._arena):
+            self._arena[i] = (
+                np.resize(array, (new, *array.shape[1:]))
+                if old
+                else np.zeros((new, *array.shape[1:]), np.float32)
+            )
+        self._free = list(range(new - 1, old - 1, -1))
+
+
+def _open(model: bytes, where: str) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # a refused file gets one sentence from us, not a page from ORT
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False  # new shapes grow it for ever (onnxruntime#11118)
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # fold int8 weights once
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # ORT raises a dozen unrelated types for a bad file
+        detail = " ".join(str(exc).split())[:200]
+        raise EdgernnError(f"{where}: not a readable ONNX file: {detail}") from exc
+
+
+def _read_card(session: ort.InferenceSession, where: str) -> Card:
+    text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+    if text is None:
+        raise EdgernnError(
+            f"{where}: an ONNX file without an edgernn card; it was not written by `edgernn export`"
+        )
+    return decode_card(text, where=where)
+
+
+def _check_graph(session: ort.InferenceSession, card: Card, where: str) -> None:
+    """The graph must have just the inputs and outputs that the card promises."""
+    channels = len(card.channels)
+    inputs = {"x": channels} | {s.name: s.shape[-1] for s in card.states}
+    outputs = ["score", "contribution", "expected", *(f"{s.name}.next" for s in card.states)]
+    found = {i.name: i.shape[-1] for i in session.get_inputs()}
+    if found != inputs:
+        raise EdgernnError(f"{where}: the graph takes {found}, its card says {inputs}")
+    if (names := [o.name for o in session.get_outputs()]) != outputs:
+        raise EdgernnError(f"{where}: the graph gives {names}, its card says {outputs}")

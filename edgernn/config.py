@@ -1,0 +1,105 @@
+"""The training file: every key with its default and its allowed values."""
+
+from pathlib import Path
+
+import msgspec
+
+from edgernn.card import AlarmRule
+from edgernn.layout import Columns
+from edgernn.nets.networks import NetworkConfig
+
+
+class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[[recording]]`: healthy data to learn from."""
+
+    path: str
+    """A file, or a pattern such as "healthy/*.csv"; relative to the training file."""
+    first_rows: int | None = None
+    """Take only this many rows of every stream."""
+    columns: Columns = Columns()
+
+
+class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[training]`."""
+
+    seed: int = 0
+    epochs: int = 200
+    """At most; early stopping usually ends sooner."""
+    patience: int = 20
+    """Epochs without a better validation loss before training stops; the rate halves at half."""
+    streams: int = 32
+    """Parallel pieces the recording is cut into."""
+    chunk: int = 64
+    """Samples of every piece between two steps of the optimiser: the reach of the gradient."""
+    learning_rate: float = 5e-3
+    clip_norm: float = 5.0
+    """Largest gradient norm."""
+    hide: float = 0.05
+    """Share of channels hidden from the network, chunk by chunk, so that it learns to live with a
+    missing sensor."""
+    validation: float = 0.15
+    """Share of the recording for early stopping."""
+    calibration: float = 0.25
+    """Share of the recording, its end, for calibration: training never sees it."""
+    device: str = "auto"
+    """"auto" (CUDA where there is one), "cpu" or "cuda"."""
+
+    def __post_init__(self) -> None:
+        limits = {
+            "epochs": (1, 1_000_000),
+            "patience": (1, 1_000_000),
+            "streams": (1, 65_536),
+            "chunk": (2, 65_536),
+            "learning_rate": (1e-7, 1.0),
+            "clip_norm": (1e-6, 1e6),
+            "hide": (0.0, 0.9),
+            "validation": (0.05, 0.45),
+            "calibration": (0.05, 0.45),
+            "seed": (0, 2**63 - 1),
+        }
+        for name, (low, high) in limits.items():
+            if not low <= (value := getattr(self, name)) <= high:
+                raise ValueError(f"{name}: expected {low:g}–{high:g}, got {value:g}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f'device: expected "auto", "cpu" or "cuda", got "{self.device}"')
+
+
+class ScoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[score]`."""
+
+    window: int = 60
+    """Samples that the window view looks back on, 2 to 100,000."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.window <= 100_000:
+            raise ValueError(f"window: expected 2–100000 samples, got {self.window}")
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole training file. Only `recording` must be there."""
+
+    recording: tuple[RecordingConfig, ...]
+    name: str = ""
+    """Of the detector, in its card and its alerts; "" = the run folder's name."""
+    period_s: float | None = None
+    """Time between samples; None = the recording's median interval."""
+    max_gap_s: float | None = None
+    """A longer gap starts afresh; None = 60 periods."""
+    network: NetworkConfig = NetworkConfig()
+    training: TrainingConfig = TrainingConfig()
+    score: ScoreConfig = ScoreConfig()
+    alarm: AlarmRule | None = None
+    """None = 1 false alarm a week, recovered after 30 and quiet for 60 periods."""
+
+    def files(self, base: Path) -> tuple[tuple[Path, RecordingConfig], ...]:
+        """Every file of every `[[recording]]`, patterns expanded from `base` and sorted."""
+        found = []
+        for item in self.recording:
+            pattern = Path(item.path)
+            if not any(letter in item.path for letter in "*?["):
+                found.append((base / pattern, item))
+                continue
+            anchor = Path(pattern.anchor) if pattern.is_absolute() else base
+            parts = str(pattern.relative_to(pattern.anchor)) if pattern.anchor else item.path
+            found += [(path, item) for path in sorted(anchor.glob(parts))]
+        return tuple(found)

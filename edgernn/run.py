@@ -1,0 +1,97 @@
+"""The run folder: all that training leaves behind, and the only thing evaluation and export read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from edgernn.card import Card, decode_card, encode_card
+from edgernn.config import Config
+from edgernn.errors import EdgernnError
+from edgernn.nets.detector import Detector
+from edgernn.recording import Recording, read_recording, write_recording
+from edgernn.settings import read_settings, read_text
+
+CONFIG, CARD, WEIGHTS, HEALTHY, LOSS = (
+    "config.toml",
+    "card.json",
+    "detector.safetensors",
+    "healthy.parquet",
+    "loss.csv",
+)
+
+
+class EpochLoss(NamedTuple):
+    """Mean negative log-likelihood of a value."""
+
+    epoch: int
+    training: float
+    validation: float
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A trained detector with everything that is known of it."""
+
+    config: Config
+    card: Card
+    detector: Detector
+    healthy: Recording
+    """The calibration stretch: healthy samples that training never saw."""
+
+
+def save_run(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
+    """Write the folder's files; the weights as safetensors, never pickle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = msgspec.to_builtins(run.config)
+    (folder / CONFIG).write_bytes(msgspec.toml.encode(_without_none(plain)))
+    (folder / CARD).write_text(encode_card(run.card), encoding="utf-8")
+    save_file(run.detector.state_dict(), folder / WEIGHTS)
+    write_recording(folder / HEALTHY, run.healthy)
+    lines = [",".join(EpochLoss._fields), *(",".join(f"{v:g}" for v in row) for row in losses)]
+    (folder / LOSS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run folder. Raises EdgernnError if it is none, or its parts do not fit each other."""
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "no such folder"
+        raise EdgernnError(f"{folder}: {what}, expected the folder that `edgernn train` wrote")
+    for name in (CONFIG, CARD, WEIGHTS, HEALTHY):
+        if not (folder / name).is_file():
+            raise EdgernnError(f"{folder}: not a run folder of `edgernn train`: {name} is missing")
+    config = read_settings(folder / CONFIG, Config)
+    card = decode_card(read_text(folder / CARD), where=str(folder / CARD))
+    detector = build_detector(config, channels=len(card.channels))
+    try:
+        detector.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError) as exc:
+        detail = str(exc).splitlines()[0]
+        raise EdgernnError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {detail}") from exc
+    return Run(config, card, detector.eval(), read_recording(folder / HEALTHY))
+
+
+def build_detector(config: Config, *, channels: int) -> Detector:
+    """An untrained detector as the configuration asks for."""
+    return Detector(channels, config.network, span=config.score.window, seed=config.training.seed)
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" → CUDA where there is one, else the CPU. Refuses "cuda" where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EdgernnError('training.device: "cuda" was asked for, and this machine has none')
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _without_none(data: object) -> object:
+    """TOML has no null: a key that is None is left out, which reads back as None."""
+    if isinstance(data, dict):
+        return {key: _without_none(value) for key, value in data.items() if value is not None}
+    if isinstance(data, list | tuple):
+        return [_without_none(value) for value in data]
+    return data
