@@ -66,6 +66,11 @@ class AlarmRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cooldown_s: float = 60.0
     """After an alarm went off, none goes on for this long."""
 
+    @classmethod
+    def for_period(cls, period_s: float) -> "AlarmRule":
+        """What a new detector gets: recovered after 30 periods, quiet for 60."""
+        return cls(recover_s=30 * period_s, cooldown_s=60 * period_s)
+
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the artefact is from."""

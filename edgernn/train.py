@@ -56,7 +56,7 @@ def train(
         warm_up=config.score.window,
         states=detector.states,
         tails=tails,
-        alarm=config.alarm or AlarmRule(recover_s=30 * period_s, cooldown_s=60 * period_s),
+        alarm=config.alarm or AlarmRule.for_period(period_s),
         quantization="none",
         tolerance=0.0,
         provenance=_provenance(config, stretches.fit),
@@ -240,7 +240,7 @@ def _provenance(config: Config, pieces: Sequence[Track]) -> Provenance:
         data.update(piece.x.tobytes())
     return Provenance(
         edgernn=__version__,
-        torch=torch.__version__,
+        torch=str(torch.__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.training.seed,
         data_hash=data.hexdigest(),

@@ -1,4 +1,4 @@
-"""The engine: one artefact, and the recurrent states of all streams. The only onnxruntime import."""
+"""One artefact and the recurrent states of all streams. The only place that imports onnxruntime."""
 
 import hashlib
 from dataclasses import dataclass
@@ -97,14 +97,12 @@ class Engine:
 
     def _grow(self) -> None:
         old = len(self._arena[0])
-        new = max(FIRST_CAPACITY, 2 * old)
-        for i, array in enumerate(self._arena):
-            self._arena[i] = (
-                np.resize(array, (new, *array.shape[1:]))
-                if old
-                else np.zeros((new, *array.shape[1:]), np.float32)
-            )
-        self._free = list(range(new - 1, old - 1, -1))
+        more = max(FIRST_CAPACITY, old)
+        self._arena = [
+            np.concatenate([array, np.zeros((more, *array.shape[1:]), np.float32)])
+            for array in self._arena
+        ]
+        self._free = list(range(old + more - 1, old - 1, -1))
 
 
 def _open(model: bytes, where: str) -> ort.InferenceSession:

@@ -1,4 +1,4 @@
-"""Bytes of one message → samples: a JSON object per sample, or a JSON list of them. No clock, no socket."""
+"""Bytes of one message → samples: a JSON object each, or a list of them. No clock, no socket."""
 
 import math
 from collections.abc import Sequence

@@ -106,7 +106,7 @@ class Detector(nn.Module):
         residuals: column c of `relation` is what is left of channel c once the others have said
         what they know of it, in standard deviations (P r / √P_cc with the precision matrix P)."""
         precision = torch.linalg.inv(covariance.double())
-        self.relation = (precision / precision.diagonal().sqrt()).float()
+        self.relation = (precision / precision.diagonal().sqrt()).float().contiguous()
 
     def _totals(self, surprise: list[Tensor]) -> list[Tensor]:
         """Each view's surprise of the whole sample, K times (T, N)."""

@@ -52,6 +52,7 @@ def strip(model: onnx.ModelProto) -> None:
     intermediate values. They make up most of a small model, and are nobody's business."""
     del model.metadata_props[:]
     del model.graph.value_info[:]
+    del model.graph.metadata_props[:]
     del model.functions[:]
     model.producer_name, model.producer_version = PRODUCER, ""
     model.graph.name, model.doc_string, model.graph.doc_string = PRODUCER, "", ""

@@ -2,19 +2,21 @@
 
 Why: `torch.onnx.export` freezes the time axis of `nn.GRU` to the example's length and unrolls or
 splits the rest (pytorch#191855). A custom op is opaque to it, so T and N stay free. The weights are
-put into ONNX's order beforehand, in torch, so that no Split or Concat of weights is left in the graph.
+put into ONNX's order beforehand, in torch, so that no Split or Concat of them is left in the graph.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from onnx import numpy_helper
-from onnxscript import opset21 as op
+from onnxscript import opset21
 from torch import Tensor, nn
 
 from edgernn.nets.layers import Ewma, GruLayer
+
+op = cast("Any", opset21)  # its annotations know tensors only, not the lists it takes as well
 
 # -- GRU ------------------------------------------------------------------------------------------
 
@@ -26,7 +28,7 @@ def gru(x: Tensor, h: Tensor, w: Tensor, r: Tensor, b: Tensor) -> tuple[Tensor, 
     Runs what the ONNX node will compute, through torch's own GRU.
     """
     hidden = h.shape[1]
-    bias_w, bias_r = b[0].split(3 * hidden)
+    bias_w, bias_r = torch.split(b[0], 3 * hidden)
     parameters = [_gate_order(p, hidden) for p in (w[0], r[0], bias_w, bias_r)]
     y, last = torch.gru(
         x,
@@ -120,7 +122,7 @@ def _onnx_ewma(x, mean, alpha):  # type: ignore[no-untyped-def]  # traced by onn
     return op.Reshape(y, op.Shape(x)), op.Reshape(last, op.Shape(mean))
 
 
-def _constant(value):  # type: ignore[no-untyped-def]  # traced by onnxscript
+def _constant(value: float) -> Any:
     return op.Constant(value=numpy_helper.from_array(np.full((1, 1, 1), value, np.float32)))
 
 

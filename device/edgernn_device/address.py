@@ -1,0 +1,158 @@
+"""Which broker, and how to get in: address, user, password, certificates. Connects to nothing."""
+
+import os
+import socket
+import ssl
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+
+from edgernn.errors import EdgernnError
+from edgernn.settings import read_text
+
+PASSWORD_VARIABLE = "EDGERNN_MQTT_PASSWORD"
+"""Environment variable with the password; it is never an argument, where `ps` would show it."""
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+"""Schemes and their usual ports."""
+PROTOCOLS = ("3.1.1", "5")
+
+
+class BrokerAddress(msgspec.Struct, frozen=True):
+    """Where a broker listens."""
+
+    host: str
+    """Name or IP address; a path for a Unix socket."""
+    port: int = PORTS["mqtt"]
+    """0 for a Unix socket."""
+    tls: bool = False
+    user: str = ""
+    """The user named in the address, if any."""
+
+    @property
+    def is_unix(self) -> bool:
+        return self.host.startswith("/")
+
+    def __str__(self) -> str:
+        if self.is_unix:
+            return f"unix:{self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> "BrokerAddress":
+        """ "host", "host:port", "mqtt://user@host:1883", "mqtts://host" or "unix:/path".
+
+        Raises EdgernnError for anything else, and for a password in the address.
+        """
+        if text.startswith("unix:/"):
+            return cls(host="/" + text.removeprefix("unix:").lstrip("/"), port=0)
+        shape = "expected host, host:port, mqtt://host:port, mqtts://host:port or unix:/path"
+        try:
+            parts = urlsplit(text if "://" in text else f"mqtt://{text}")
+            port, host = parts.port, parts.hostname or ""
+        except ValueError as exc:
+            raise EdgernnError(f"broker address: {shape}: {exc}") from exc
+        if parts.password is not None:
+            raise EdgernnError(
+                f"broker address: a password does not belong in it; put it into the environment "
+                f"variable {PASSWORD_VARIABLE} or into a password file"
+            )
+        has_more = parts.path not in ("", "/") or parts.query or parts.fragment
+        if parts.scheme not in PORTS or has_more or not _is_host(host):
+            raise EdgernnError(f"broker address: {shape}, got {text!r}")
+        if port == 0:
+            raise EdgernnError("broker address: port: expected 1–65535, got 0")
+        return cls(
+            host=host,
+            port=port or PORTS[parts.scheme],
+            tls=parts.scheme == "mqtts",
+            user=unquote(parts.username or ""),
+        )
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """A user and a password. Does not show the password when printed."""
+
+    user: str
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"Credentials(user={self.user!r})"
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """All that it takes to connect to a broker."""
+
+    address: BrokerAddress
+    credentials: Credentials | None = None
+    ca_file: Path | None = None
+    """The authority that signed the broker's certificate; None = those the system trusts."""
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    protocol: str = "3.1.1"
+    """ "3.1.1", or "5", which halves what a client can receive."""
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise EdgernnError(f"MQTT protocol: expected 3.1.1 or 5, got {self.protocol!r}")
+        if not self.address.tls and (self.ca_file or self.cert_file or self.key_file):
+            raise EdgernnError(f"certificates need TLS: write mqtts:// instead of {self.address}")
+        if self.key_file and not self.cert_file:
+            raise EdgernnError("a key file needs its certificate file")
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Certificate and host name are always checked. Raises EdgernnError for unusable files."""
+        wanted = [path for path in (self.ca_file, self.cert_file, self.key_file) if path]
+        for path in wanted:
+            if not path.is_file():
+                raise EdgernnError(f"{path}: no such certificate or key file")
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.cert_file:
+                context.load_cert_chain(self.cert_file, self.key_file)
+        except OSError as exc:  # ssl.SSLError is one
+            names = ", ".join(str(path) for path in wanted)
+            raise EdgernnError(f"{names}: not usable for TLS: {exc.strerror or exc}") from exc
+        return context
+
+
+def find_credentials(user: str = "", *, password_file: Path | None = None) -> Credentials | None:
+    """The user with a password from the file, else from EDGERNN_MQTT_PASSWORD; None = anonymous.
+
+    Raises EdgernnError for a password file that is missing or empty, or that has no user.
+    """
+    if not user:
+        if password_file:
+            raise EdgernnError(f"{password_file}: a password needs a user: mqtt://user@host")
+        return None
+    if password_file is None:
+        return Credentials(user=user, password=os.environ.get(PASSWORD_VARIABLE, ""))
+    password = read_text(password_file).removesuffix("\n").removesuffix("\r")
+    if not password or "\n" in password:
+        raise EdgernnError(f"{password_file}: expected one line with the password")
+    return Credentials(user=user, password=password)
+
+
+def _is_host(host: str) -> bool:
+    return bool(host) and host.isprintable() and not set(host) & set(" \\\"'<>@")
+
+
+def explain(exc: OSError, address: BrokerAddress) -> str:
+    """Why no connection to `address` came about, as a sentence."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return (
+            f"{address}: the broker's certificate is not trusted: {exc.verify_message}; "
+            f"give the authority that signed it as CA file"
+        )
+    if isinstance(exc, ssl.SSLError):
+        return f"{address}: no TLS on this port, or not with these certificates: {exc.reason}"
+    if isinstance(exc, socket.gaierror):
+        return f"{address}: no such host ({exc.strerror})"
+    if isinstance(exc, ConnectionRefusedError | FileNotFoundError):
+        return f"{address}: nothing listens there; is the broker running?"
+    if isinstance(exc, TimeoutError):
+        return f"{address}: no answer; is the host up, and the port open?"
+    if isinstance(exc, ConnectionError):
+        return f"{address}: the connection was cut at once; is this the broker's port?"
+    return f"{address}: no connection: {exc.strerror or exc}"

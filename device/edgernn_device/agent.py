@@ -1,0 +1,262 @@
+"""The agent: link → inbox → monitor → link. Threads and clocks live here, and nothing else does."""
+
+import logging
+import queue
+import resource
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from edgernn import __version__
+from edgernn_device.config import AgentConfig
+from edgernn_device.engine import Engine
+from edgernn_device.link import Link, Message
+from edgernn_device.monitor import Monitor, Outcome, StreamState
+from edgernn_device.payload import PayloadError, RawSample, decode
+from edgernn_device.topics import TopicError
+
+LARGEST_BATCH = 2000
+"""Messages drained in one go: bounds the time until they are acknowledged."""
+IDLE_S = 0.2
+"""Longest wait for a message before the clocks are looked at."""
+HUNG_AFTER_S = 60.0
+"""The network thread's beat is this old: it hangs, and the process had better end."""
+SEVERITY = {"warning": 1, "critical": 2}
+"""Order in which a full outbox gives alerts up."""
+
+logger = logging.getLogger(__name__)
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The JSON on the health topic."""
+
+    uptime_s: float
+    version: str
+    model: str
+    model_hash: str
+    rss_mb: float
+    """Highest resident memory so far."""
+    streams: int
+    stale: int
+    messages: int
+    samples: int
+    samples_per_s: float
+    """Since the last report."""
+    latency_ms: float
+    """From a batch's first message received to its effect published, the last batch."""
+    inbox: int
+    outbox: int
+    reconnects: int
+    dropped: dict[str, int]
+    """Samples and messages refused, bridged or lost, by reason."""
+
+
+class Agent:
+    """Runs until stopped. `run` is the worker; the link has its own thread."""
+
+    def __init__(self, config: AgentConfig, engine: Engine, *, base: Path, where: str) -> None:
+        """`base`: folder that files named in `config` are relative to. `where` opens sentences."""
+        card = engine.card
+        self._config = config
+        self._topics = config.topics
+        self._pattern = config.pattern
+        self._monitor = Monitor(
+            engine,
+            node=self._topics.node,
+            limits=config.limits(card, where=f"{where}: alarm"),
+            rule=config.stream_rule(card),
+            max_streams=config.input.max_streams,
+        )
+        self._inbox: queue.Queue[Message] = queue.Queue(config.input.inbox)
+        self._must_say_all = threading.Event()
+        self._link = Link(
+            config.broker.access(base),
+            client_id=f"edgernn-{self._topics.node}",
+            subscriptions=[(self._pattern.filter, config.input.qos)],
+            on_message=self._enqueue,
+            on_connect=self._must_say_all.set,
+            availability=self._topics.availability,
+            keepalive_s=config.broker.keepalive_s,
+        )
+        self._stale_after_s = config.stale_after_s(card)
+        self._heard_s: dict[str, float] = {}
+        """Stream → monotonic time of its last message."""
+        self._said: dict[str, str] = {}
+        """Stream → state last published."""
+        self._score_said_s: dict[str, float] = {}
+        """Stream → sample time of the score last published."""
+        self._refused: Counter[str] = Counter()
+        self._messages = 0
+        self._latency_s = 0.0
+        self._began_s = time.monotonic()
+        self._health_s = self._began_s
+        self._health_samples = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Connect, then score and publish until `stop`.
+
+        Raises EdgernnError if the broker cannot be reached at first, RuntimeError if the network
+        thread died or hangs.
+        """
+        self._link.start(timeout_s=self._config.broker.start_timeout_s)
+        logger.info(
+            "%s: %s, alarms at score %.2f, listening on %s",
+            self._topics.node,
+            self._monitor.engine.card.name,
+            self._monitor.limits.enter,
+            self._pattern.filter,
+        )
+        try:
+            self._say_health()
+            while not stop.is_set():
+                self._look_at_link()
+                if messages := self._drain():
+                    self._handle(messages)
+                self._look_at_clocks()
+        finally:
+            self._say_health()
+            left = self._link.stop()
+            logger.info(
+                "stopped: %d messages, %d samples, %d unsent",
+                self._messages,
+                self._monitor.samples,
+                left,
+            )
+
+    def _enqueue(self, message: Message) -> None:
+        """In the network thread: nothing but this."""
+        try:
+            self._inbox.put_nowait(message)
+        except queue.Full:
+            self._refused["inbox_full"] += 1
+            self._link.ack(message)
+
+    def _drain(self) -> list[Message]:
+        """Everything that waits, or what comes within `IDLE_S`."""
+        messages: list[Message] = []
+        with suppress(queue.Empty):
+            messages.append(self._inbox.get(timeout=IDLE_S))
+            while len(messages) < LARGEST_BATCH:
+                messages.append(self._inbox.get_nowait())
+        return messages
+
+    def _handle(self, messages: list[Message]) -> None:
+        """One batch: decode, score, publish; acknowledge only then."""
+        samples: list[tuple[str, RawSample]] = []
+        for message in messages:
+            samples += self._decode(message)
+        outcome = self._monitor.take(samples)
+        self._publish(outcome)
+        for message in messages:
+            self._link.ack(message)
+        self._messages += len(messages)
+        self._latency_s = time.monotonic() - messages[0].received_s
+
+    def _decode(self, message: Message) -> list[tuple[str, RawSample]]:
+        try:
+            stream = self._pattern.stream_of(message.topic)
+            found = decode(message.payload, received_s=time.time())
+        except PayloadError as exc:
+            self._refuse(exc.reason, message, exc.detail)
+            return []
+        except TopicError as exc:
+            self._refuse("bad_stream_name", message, str(exc))
+            return []
+        if stream is None:
+            self._refuse("wrong_topic", message, "does not fit the pattern")
+            return []
+        self._heard_s[stream] = time.monotonic()
+        return [(stream, sample) for sample in found]
+
+    def _refuse(self, reason: str, message: Message, detail: str) -> None:
+        """Count it; say the first of each kind, so that a flood does not fill the log."""
+        self._refused[reason] += 1
+        if self._refused[reason] == 1:
+            logger.warning(
+                "%r: %s: %.200s (said once, then counted)", message.topic[:200], reason, detail
+            )
+
+    def _publish(self, outcome: Outcome) -> None:
+        for alert in outcome.alerts:
+            logger.info("alert %s: %s", alert.edge, alert.sentence)
+            self._link.publish(
+                self._topics.alert(alert.stream),
+                msgspec.json.encode(alert),
+                qos=1,
+                severity=SEVERITY[alert.severity],
+                parcel_id=alert.id,
+            )
+        for name, scored in outcome.scores.items():
+            self._say_state(name)
+            if self._config.output.scores and self._is_score_due(name):
+                self._link.publish(self._topics.score(name), msgspec.json.encode(scored))
+
+    def _is_score_due(self, name: str) -> bool:
+        now_s = self._monitor.streams[name].last_s
+        due = now_s - self._score_said_s.get(name, float("-inf"))
+        if 0 <= due < self._config.output.score_every_s:
+            return False
+        self._score_said_s[name] = now_s
+        return True
+
+    def _say_state(self, name: str, *, is_stale: bool = False) -> None:
+        """Publish a stream's state if it changed."""
+        state = self._monitor.state_of(name)
+        if is_stale:
+            state = StreamState(state="stale", score=None, since=state.since)
+        if self._said.get(name) != state.state:
+            self._said[name] = state.state
+            payload = msgspec.json.encode(state)
+            self._link.publish(self._topics.state(name), payload, qos=1, retain=True)
+
+    def _look_at_link(self) -> None:
+        self._link.raise_if_dead()
+        if time.monotonic() - self._link.beat_s > HUNG_AFTER_S:
+            raise RuntimeError(f"the network thread has not moved for {HUNG_AFTER_S:g} s")
+        if (
+            self._must_say_all.is_set()
+        ):  # a broker that was restarted has forgotten what we retained
+            self._must_say_all.clear()
+            names, self._said = list(self._said), {}
+            for name in names:
+                self._say_state(name)
+            self._say_health()
+
+    def _look_at_clocks(self) -> None:
+        now_s = time.monotonic()
+        for name, heard_s in self._heard_s.items():
+            if now_s - heard_s > self._stale_after_s and self._said.get(name, "stale") != "stale":
+                logger.warning("%s: silent for %.0f s", name, now_s - heard_s)
+                self._say_state(name, is_stale=True)
+        if now_s - self._health_s >= self._config.output.health_every_s:
+            self._say_health()
+
+    def _say_health(self) -> None:
+        monitor, now_s = self._monitor, time.monotonic()
+        since_s = max(now_s - self._health_s, 1e-3)
+        dropped = self._refused + monitor.counts
+        if self._link.dropped:
+            dropped["publish_offline"] = self._link.dropped
+        health = Health(
+            uptime_s=round(now_s - self._began_s, 1),
+            version=__version__,
+            model=monitor.engine.card.name,
+            model_hash=monitor.engine.hash,
+            rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            streams=len(monitor.streams),
+            stale=sum(state == "stale" for state in self._said.values()),
+            messages=self._messages,
+            samples=monitor.samples,
+            samples_per_s=round((monitor.samples - self._health_samples) / since_s, 1),
+            latency_ms=round(self._latency_s * 1e3, 2),
+            inbox=self._inbox.qsize(),
+            outbox=self._link.waiting,
+            reconnects=self._link.reconnects,
+            dropped=dict(dropped),
+        )
+        self._health_s, self._health_samples = now_s, monitor.samples
+        self._link.publish(self._topics.health, msgspec.json.encode(health), qos=1, retain=True)

@@ -1,0 +1,123 @@
+"""The alert: what goes out when an alarm goes on or off, with a sentence that a person can read."""
+
+import msgspec
+
+from edgernn.alarm import Edge, Limits
+from edgernn.card import Card
+from edgernn.times import format_time
+from edgernn_device.stream import Floats
+
+TOP_CHANNELS = 3
+"""Channels named in an alert, those that contribute most."""
+
+
+class ChannelPart(msgspec.Struct, frozen=True):
+    """What one channel had to do with it."""
+
+    name: str
+    unit: str
+    observed: float | None
+    """None = missing."""
+    expected: float
+    contribution: float
+    """Share of the surprise, 0 to 1."""
+
+
+class Model(msgspec.Struct, frozen=True):
+    """Which artefact said so."""
+
+    name: str
+    hash: str
+    """SHA-256 of the file."""
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """The JSON on the alert topic. Times are ISO 8601, UTC, of samples."""
+
+    id: str
+    """The same for the same stream, onset and edge: a receiver can drop repeats."""
+    node: str
+    stream: str
+    edge: str
+    """"on" or "off"."""
+    onset: str
+    time: str
+    score: float
+    """At an on-edge; at an off-edge the highest of the alarm."""
+    threshold: float
+    severity: str
+    channels: tuple[ChannelPart, ...]
+    model: Model
+    sentence: str
+
+
+def make_alert(
+    edge: Edge,
+    *,
+    node: str,
+    stream: str,
+    card: Card,
+    limits: Limits,
+    model: Model,
+    x: Floats,
+    expected: Floats,
+    contribution: Floats,
+) -> Alert:
+    """The alert for an edge at a sample x (C,) with its expected values (C,) and shares (C,)."""
+    top = sorted(range(len(card.channels)), key=lambda c: -float(contribution[c]))[:TOP_CHANNELS]
+    parts = tuple(
+        ChannelPart(
+            name=card.channels[c].name,
+            unit=card.channels[c].unit,
+            observed=None if x[c] != x[c] else float(x[c]),
+            expected=float(expected[c]),
+            contribution=round(float(contribution[c]), 4),
+        )
+        for c in top
+    )
+    word = "on" if edge.is_on else "off"
+    return Alert(
+        id=f"{stream}:{format_time(edge.onset_s)}:{word}",
+        node=node,
+        stream=stream,
+        edge=word,
+        onset=format_time(edge.onset_s),
+        time=format_time(edge.time_s),
+        score=round(edge.score, 3),
+        threshold=round(limits.enter, 3),
+        severity=limits.severity(edge.score),
+        channels=parts,
+        model=model,
+        sentence=_on(edge, stream, parts, limits) if edge.is_on else _off(edge, stream),
+    )
+
+
+def _on(edge: Edge, stream: str, parts: tuple[ChannelPart, ...], limits: Limits) -> str:
+    telling = [part for part in parts if part.contribution >= 0.15] or list(parts[:1])
+    named = ", ".join(_part(part) for part in telling)
+    return (
+        f"{stream} behaves unusually: {named}. "
+        f"Score {edge.score:.1f}, threshold {limits.enter:.1f}."
+    )
+
+
+def _off(edge: Edge, stream: str) -> str:
+    duration = _duration(edge.time_s - edge.onset_s)
+    return f"{stream} is back to normal after {duration}. Highest score {edge.score:.1f}."
+
+
+def _part(part: ChannelPart) -> str:
+    unit = f" {part.unit}" if part.unit else ""
+    observed = "missing" if part.observed is None else f"{part.observed:.4g}{unit}"
+    return (
+        f"{part.name} {observed} (expected {part.expected:.4g}{unit}, "
+        f"{part.contribution:.0%} of the surprise)"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,239 @@
+"""The commands of the device: inspect, agent, record, replay, watch, broker."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from edgernn.layout import Columns
+from edgernn.settings import read_settings, to_settings
+from edgernn_device.address import Access, BrokerAddress, find_credentials
+from edgernn_device.stopping import stop_on_signals
+from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX
+
+PATH = click.Path(path_type=Path)
+
+
+def broker_options(command: Any) -> Any:
+    """--broker, --user, --password-file, --ca-file: the same for every command that connects."""
+    for option in (
+        click.option("--ca-file", type=PATH, help="Authority of the broker's certificate."),
+        click.option("--password-file", type=PATH, help="Or set EDGERNN_MQTT_PASSWORD."),
+        click.option("--user", default="", help="Or mqtt://user@host."),
+        click.option(
+            "--broker",
+            default="mqtt://localhost:1883",
+            show_default=True,
+            help="Or mqtts://… for TLS.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _access(broker: str, user: str, password_file: Path | None, ca_file: Path | None) -> Access:
+    address = BrokerAddress.parse(broker)
+    credentials = find_credentials(user or address.user, password_file=password_file)
+    return Access(address=address, credentials=credentials, ca_file=ca_file)
+
+
+@click.command()
+@click.argument("artefact", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="The card as JSON, for programs.")
+def inspect(artefact: Path, as_json: bool) -> None:
+    """Show what an artefact says of itself."""
+    from edgernn_device.engine import Engine
+    from edgernn_device.inspect import describe
+
+    engine = Engine.load(artefact)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(engine.card)))
+    else:
+        click.echo(describe(engine))
+
+
+@click.command()
+@click.argument("source", type=PATH, metavar="AGENT.TOML|MODEL.ONNX")
+@click.option("--broker", help="Overrides the file's.")
+@click.option("--user", help="Overrides the file's. The password: EDGERNN_MQTT_PASSWORD or a file.")
+@click.option("--password-file", help="Overrides the file's.")
+@click.option("--node", help="Name of this device in topics. Default: its host name.")
+@click.option("--subscribe", help=f"Where samples come from. Default: {DEFAULT_PATTERN}")
+@click.option("--false-alarms", help='Budget per stream, such as "1/week".')
+@click.option("--scores", is_flag=True, help="Publish scores too.")
+@click.option(
+    "--score-every", "score_every_s", type=float, help="At most one score in this many s."
+)
+def agent(
+    source: Path,
+    broker: str | None,
+    user: str | None,
+    password_file: str | None,
+    node: str | None,
+    subscribe: str | None,
+    false_alarms: str | None,
+    scores: bool,
+    score_every_s: float | None,
+) -> None:
+    """Run an artefact over MQTT and publish alerts, until SIGTERM or Ctrl-C.
+
+    Takes a configuration file (see agent.example.toml), or an artefact and options.
+    """
+    from edgernn_device.agent import Agent
+    from edgernn_device.config import AgentConfig
+    from edgernn_device.engine import Engine
+
+    if source.suffix == ".toml":
+        config, base = read_settings(source, AgentConfig), source.parent
+    else:
+        config, base = AgentConfig(model=str(source)), Path()
+    said: dict[str, dict[str, Any]] = {
+        "": {"node": node},
+        "broker": {"address": broker, "user": user, "password_file": password_file},
+        "input": {"subscribe": subscribe},
+        "output": {"scores": scores or None, "score_every_s": score_every_s},
+        "alarm": {"false_alarms": false_alarms},
+    }
+    config = _override(config, said)
+    engine = Engine.load(base / config.model)
+    with stop_on_signals() as stop:
+        Agent(config, engine, base=base, where=str(source)).run(stop)
+
+
+def _override(config: Any, said: dict[str, dict[str, Any]]) -> Any:
+    """The agent's configuration with what the command line says otherwise, checked again."""
+    data = msgspec.to_builtins(config)
+    for section, values in said.items():
+        target = data[section] if section else data
+        target.update({key: value for key, value in values.items() if value is not None})
+    return to_settings(data, type(config), where="command line")
+
+
+@click.command()
+@click.option("-o", "--output", type=PATH, required=True, help="A .csv or .parquet file.")
+@click.option("--subscribe", default=DEFAULT_PATTERN, show_default=True)
+@click.option("--channel", "channels", multiple=True, help="Default: those of the first messages.")
+@click.option("--duration", "duration_s", type=float, help="Stop after this many seconds.")
+@click.option("--max-samples", type=int, help="Stop after this many samples.")
+@click.option("--max-bytes", type=int, help="Stop when the file is this large.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@broker_options
+def record(
+    output: Path,
+    subscribe: str,
+    channels: tuple[str, ...],
+    duration_s: float | None,
+    max_samples: int | None,
+    max_bytes: int | None,
+    force: bool,
+    **broker: Any,
+) -> None:
+    """Write live MQTT samples to a recording, until Ctrl-C or a limit."""
+    from edgernn_device import record as recorder
+
+    with stop_on_signals() as stop:
+        done = recorder.record(
+            output,
+            _access(**broker),
+            pattern=subscribe,
+            channels=channels,
+            max_samples=max_samples,
+            max_bytes=max_bytes,
+            duration_s=duration_s,
+            force=force,
+            stop=stop,
+        )
+    click.echo(
+        f"{output}: {done.samples:,} samples of {done.streams} stream(s), "
+        f"{len(done.channels)} channels, {done.size_bytes:,} bytes; ended by {done.ended_by}"
+    )
+    for what, counts in (("refused", done.refused), ("unknown channel", done.unknown)):
+        for reason, count in counts.items():
+            click.echo(f"  {what}: {reason}: {count:,}")
+
+
+@click.command()
+@click.argument("recording", type=PATH)
+@click.option("--stream", "streams", multiple=True, help="Name of the stream. May be given again.")
+@click.option("--publish", default=DEFAULT_PATTERN, show_default=True, help="Where samples go.")
+@click.option(
+    "--speed", type=float, default=1.0, show_default=True, help="Times real time; 0 = all."
+)
+@click.option("--block", type=int, default=1, show_default=True, help="Samples in a message.")
+@click.option("--qos", type=click.Choice(["0", "1"]), default="1", show_default=True)
+@click.option("--now", "rebase", is_flag=True, help="Shift times so that the first sample is now.")
+@click.option("--time", default="", help="Name of the time column. Default: found.")
+@click.option("--label", default="", help="Name of the label column, which is not sent.")
+@click.option("--stream-column", default="", help="Name of the stream column. Default: found.")
+@click.option("--ignore", multiple=True, help="A column to leave out. May be given again.")
+@broker_options
+def replay(
+    recording: Path,
+    streams: tuple[str, ...],
+    publish: str,
+    speed: float,
+    block: int,
+    qos: str,
+    rebase: bool,
+    time: str,
+    label: str,
+    stream_column: str,
+    ignore: tuple[str, ...],
+    **broker: Any,
+) -> None:
+    """Publish a recording over MQTT as if its sensors were there."""
+    from edgernn_device import replay as player
+
+    with stop_on_signals() as stop:
+        done = player.replay(
+            recording,
+            _access(**broker),
+            streams=streams,
+            pattern=publish,
+            columns=Columns(time=time, label=label, stream=stream_column, ignore=ignore),
+            speed=speed,
+            block=block,
+            qos=1 if qos == "1" else 0,
+            rebase=rebase,
+            stop=stop,
+        )
+    click.echo(f"{done.samples:,} samples in {done.messages:,} messages, {done.duration_s:.1f} s")
+    if not done.is_complete:
+        click.echo("stopped before the end", err=True)
+
+
+@click.command()
+@click.option("--prefix", default=DEFAULT_PREFIX, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--count", type=int, help="Stop after this many alerts.")
+@click.option("--timeout", "timeout_s", type=float, help="Stop after this many seconds.")
+@broker_options
+def watch(
+    prefix: str, as_json: bool, count: int | None, timeout_s: float | None, **broker: Any
+) -> None:
+    """Print alerts as they arrive, until Ctrl-C or a limit."""
+    from edgernn_device import watch as watcher
+
+    with stop_on_signals() as stop:
+        watcher.watch(
+            _access(**broker),
+            click.echo,
+            prefix=prefix,
+            as_json=as_json,
+            count=count,
+            timeout_s=timeout_s,
+            stop=stop,
+        )
+
+
+@click.command()
+@click.option("--port", type=int, default=1883, show_default=True, help="0 = a free one.")
+@click.option("--kind", type=click.Choice(["mosquitto", "iotcore"]), help="Default: what is there.")
+def broker(port: int, kind: Any) -> None:
+    """Start an MQTT broker on loopback, for trials: Mosquitto if there, else an embedded one."""
+    from edgernn_device.broker import TrialBroker
+
+    with stop_on_signals() as stop, TrialBroker(port, kind=kind) as running:
+        click.echo(running.sentence)
+        running.wait(stop)

@@ -1,0 +1,135 @@
+"""The agent's file: every key with its default and its allowed values."""
+
+import math
+import socket
+from pathlib import Path
+
+import msgspec
+
+from edgernn.alarm import Limits
+from edgernn.card import AlarmRule, Card
+from edgernn_device.address import Access, BrokerAddress, find_credentials
+from edgernn_device.stream import StreamRule
+from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX, NodeTopics, TopicPattern
+
+
+class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[broker]`. Secrets come from the environment (EDGERNN_MQTT_PASSWORD) or a file."""
+
+    address: str = "mqtt://localhost:1883"
+    user: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    protocol: str = "3.1.1"
+    keepalive_s: int = 15
+    start_timeout_s: float = 10.0
+    """0 = keep trying for ever."""
+
+    def access(self, base: Path) -> Access:
+        """Files are relative to `base`. Raises EdgernnError for what cannot be used."""
+        address = BrokerAddress.parse(self.address)
+        return Access(
+            address=address,
+            credentials=find_credentials(
+                self.user or address.user, password_file=_path(base, self.password_file)
+            ),
+            ca_file=_path(base, self.ca_file),
+            cert_file=_path(base, self.cert_file),
+            key_file=_path(base, self.key_file),
+            protocol=self.protocol,
+        )
+
+
+class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[input]`."""
+
+    subscribe: str = DEFAULT_PATTERN
+    qos: int = 1
+    inbox: int = 10_000
+    """Messages that may wait for the detector; further ones are dropped and counted."""
+    max_streams: int = 1000
+    """A further stream is refused and counted, so that nobody can fill the memory with names."""
+    max_gap_s: float | None = None
+    """Up to this, missing samples are bridged; None = 60 periods."""
+    stale_after_s: float | None = None
+    """Silent for so long, a stream is reported stale; None = 30 periods, at least 10 s."""
+
+
+class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[output]`."""
+
+    prefix: str = DEFAULT_PREFIX
+    scores: bool = False
+    """Publish scores too."""
+    score_every_s: float = 10.0
+    """At most one score per stream and this much sample time."""
+    health_every_s: float = 30.0
+
+
+class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[alarm]`: what is not given stays as the artefact says."""
+
+    false_alarms: str | None = None
+    min_duration_s: float | None = None
+    recover_s: float | None = None
+    cooldown_s: float | None = None
+
+
+class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole agent file. Only `model` must be there."""
+
+    model: str
+    """The artefact; relative to this file."""
+    node: str = ""
+    """Name of this device in topics; "" = its host name."""
+    broker: BrokerConfig = BrokerConfig()
+    input: InputConfig = InputConfig()
+    output: OutputConfig = OutputConfig()
+    alarm: AlarmConfig = AlarmConfig()
+
+    def __post_init__(self) -> None:
+        limits: dict[str, tuple[float | None, float, float]] = {
+            "broker.keepalive_s": (self.broker.keepalive_s, 2, 65_535),
+            "broker.start_timeout_s": (self.broker.start_timeout_s, 0, 86_400),
+            "input.qos": (self.input.qos, 0, 1),
+            "input.inbox": (self.input.inbox, 1, 10_000_000),
+            "input.max_streams": (self.input.max_streams, 1, 10_000_000),
+            "input.max_gap_s": (self.input.max_gap_s, 0, math.inf),
+            "input.stale_after_s": (self.input.stale_after_s, 0.1, math.inf),
+            "output.score_every_s": (self.output.score_every_s, 0, math.inf),
+            "output.health_every_s": (self.output.health_every_s, 0.1, 86_400),
+        }
+        for name, (value, low, high) in limits.items():
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name}: expected {low:g}–{high:g}, got {value:g}")
+
+    @property
+    def topics(self) -> NodeTopics:
+        return NodeTopics(self.node or socket.gethostname(), self.output.prefix)
+
+    @property
+    def pattern(self) -> TopicPattern:
+        return TopicPattern.parse(self.input.subscribe)
+
+    def limits(self, card: Card, *, where: str) -> Limits:
+        """The artefact's alarm rule with what this file says otherwise."""
+        said = {k: v for k, v in msgspec.structs.asdict(self.alarm).items() if v is not None}
+        rule: AlarmRule = msgspec.structs.replace(card.alarm, **said)
+        return Limits.from_rule(rule, card, where=where)
+
+    def stream_rule(self, card: Card) -> StreamRule:
+        max_gap_s = self.input.max_gap_s
+        return StreamRule(
+            period_s=card.period_s,
+            warm_up=card.warm_up,
+            max_gap_s=60 * card.period_s if max_gap_s is None else max_gap_s,
+        )
+
+    def stale_after_s(self, card: Card) -> float:
+        return self.input.stale_after_s or max(30 * card.period_s, 10.0)
+
+
+def _path(base: Path, text: str) -> Path | None:
+    return base / text if text else None

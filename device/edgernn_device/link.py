@@ -1,0 +1,336 @@
+"""Stays connected to the broker: a network thread, back-off, publishes and acknowledgements.
+
+Other threads leave work and wake the network thread, which alone touches the connection. paho's own
+loops are not used: an exception ends them unseen while `is_connected()` stays True.
+"""
+
+import logging
+import random
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Literal
+
+from edgernn.errors import EdgernnError
+from edgernn_device.address import Access, explain
+from edgernn_device.connection import TICK_S, Connection, Message, Terms
+from edgernn_device.outbox import Outbox, Parcel
+
+__all__ = ["Link", "Message"]
+
+BACK_OFF_S = (0.25, 30.0)
+"""First and longest wait between two attempts; each is shortened by up to half, at random."""
+FAREWELL_S = 1.0
+"""How long "offline" may take to be confirmed, beyond the time to stop."""
+IN_FLIGHT = 19
+"""Unconfirmed publishes on the wire: paho's window of 20, less one for the availability."""
+LOOSE_LIMIT = 1000
+"""QoS 0 publishes that wait for the socket; a further one is dropped and counted."""
+SHORT_SESSION_S = 5.0
+"""A connection lost sooner does not end the back-off; three in a row are suspicious."""
+
+logger = logging.getLogger(__name__)
+
+
+class Link:
+    """Connected until stopped. All callbacks run in the network thread and must not block.
+
+    An exception in a callback ends the thread, without a DISCONNECT, so that the last will is sent;
+    `failure` and `raise_if_dead` tell.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        client_id: str,
+        subscriptions: Sequence[tuple[str, int]] = (),
+        on_message: Callable[[Message], None] | None = None,
+        on_connect: Callable[[], None] | None = None,
+        on_delivered: Callable[[str | int], None] | None = None,
+        availability: str = "",
+        outbox: Outbox | None = None,
+        keep_session: bool = False,
+        keepalive_s: int = 15,
+    ) -> None:
+        """`availability` is a topic: retained "online" while connected, "offline" otherwise.
+
+        Every message must lead to `ack(message)`: a QoS 1 message that was not acknowledged comes
+        again. `keep_session` asks the broker to queue for us while we are away.
+        """
+        self.is_connected = False
+        self.failure: Exception | None = None
+        """What ended the network thread, if anything did."""
+        self.problem = ""
+        """Why there is no connection, or what the broker refused; empty when all is well."""
+        self.beat_s = time.monotonic()
+        """When the network thread last came round; many seconds old: it hangs."""
+        self.connects = 0
+        self.dropped = 0
+        """QoS 0 publishes given up: no connection, or the socket too slow."""
+        self.refused = 0
+        """Publishes the broker did not accept; not sent again. MQTT 3.1.1 brokers cannot say so."""
+        self.stale_acks = 0
+        """Acknowledgements dropped because their connection is over; the message comes again."""
+
+        self._terms = Terms(
+            access=access,
+            client_id=client_id,
+            subscriptions=tuple(subscriptions),
+            availability=availability,
+            keep_session=keep_session,
+            keepalive_s=keepalive_s,
+            tls=access.tls_context() if access.address.tls else None,
+        )
+        self._on_message = on_message
+        self._on_connect = on_connect
+        self._on_delivered = on_delivered
+        self._changed = threading.Condition()  # guards the outbox; told of every change
+        self._outbox = Outbox() if outbox is None else outbox
+        self._loose: deque[tuple[str, bytes, bool]] = deque()
+        self._acks: deque[Message] = deque()  # the broker's window bounds it
+        self._numbers = 0
+        self._is_ready = self._has_failed_once = False
+        self._has_said_why = self._has_said_goodbye = False
+        self._stop_at_s: float | None = None
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._is_woken = False
+        self._thread = threading.Thread(target=self._run, name="edgernn-link", daemon=True)
+
+    @property
+    def reconnects(self) -> int:
+        return max(0, self.connects - 1)
+
+    @property
+    def waiting(self) -> int:
+        """Publishes not yet confirmed (QoS 1) or written (QoS 0)."""
+        return len(self._outbox) + len(self._loose)
+
+    def start(self, *, timeout_s: float = 10.0) -> None:
+        """Connect and subscribe; 0 = go on trying in the background.
+
+        Raises EdgernnError with the reason if the first attempt fails or takes longer.
+        """
+        self._thread.start()
+        if not timeout_s:
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_ready or self._has_failed_once, timeout_s)
+        if self.failure is not None or not self._is_ready or self.problem:
+            why = self.problem or f"{self._terms.access.address}: no answer within {timeout_s:g} s"
+            self.stop(timeout_s=0)
+            self.raise_if_dead()
+            raise EdgernnError(why)
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: Literal[0, 1] = 0,
+        retain: bool = False,
+        severity: int = 0,
+        parcel_id: str | int | None = None,
+    ) -> None:
+        """QoS 1: kept until confirmed, then `on_delivered(parcel_id)`. QoS 0: now or never."""
+        if not topic or "+" in topic or "#" in topic:
+            raise ValueError(f"not a topic to publish to: {topic!r}")
+        with self._changed:
+            if qos == 1:
+                self._numbers += 1
+                key = f"#{self._numbers}" if parcel_id is None else parcel_id
+                self._outbox.put(Parcel(key, topic, payload, severity, retain))
+            elif self.is_connected and len(self._loose) < LOOSE_LIMIT:
+                self._loose.append((topic, payload, retain))
+            else:
+                self.dropped += 1
+        self.wake()
+
+    def ack(self, message: Message) -> None:
+        """The effect of `message` is safe: the broker may forget it."""
+        if message.qos:
+            self._acks.append(message)
+            self.wake()
+
+    def wake(self) -> None:
+        """Let the network thread look at its queues now."""
+        if not self._is_woken:
+            self._is_woken = True
+            with suppress(OSError):  # stopped meanwhile
+                self._wake_in.send(b"\0")
+
+    def wait_until_waiting(self, at_most: int = 0, *, timeout_s: float) -> bool:
+        """Block until no more than `at_most` publishes wait; False if that took too long."""
+        with self._changed:
+            is_so = self._changed.wait_for(
+                lambda: self.waiting <= at_most or self.failure, timeout_s
+            )
+        self.raise_if_dead()
+        return bool(is_so)
+
+    def raise_if_dead(self) -> None:
+        """Raises RuntimeError, from its cause, if an exception ended the network thread."""
+        if self.failure is not None:
+            raise RuntimeError("the network thread died") from self.failure
+
+    def stop(self, *, timeout_s: float = 5.0) -> int:
+        """Deliver what waits, say "offline", disconnect. Returns how many were not delivered."""
+        if self._thread.is_alive():
+            self._stop_at_s = time.monotonic() + timeout_s
+            self.wake()
+            self._thread.join(timeout_s + FAREWELL_S + 6.0)  # 6: a connect that is under way
+        if not self._thread.is_alive():
+            self._wake_in.close()
+            self._wake_out.close()
+        if self._outbox:
+            logger.warning("%d publishes were not delivered", len(self._outbox))
+        return len(self._outbox)
+
+    # ---- the network thread
+
+    def _run(self) -> None:
+        try:
+            self._stay_connected()
+        except Exception as exc:
+            logger.critical("the network thread died", exc_info=exc)
+            self.failure = exc
+        finally:
+            self._end_connection()
+
+    def _stay_connected(self) -> None:
+        attempt = short_sessions = 0
+        while not self._may_end():
+            began_s, connects = time.monotonic(), self.connects
+            self._serve()
+            if self._may_end():
+                return
+            was_connected = self.connects > connects
+            is_long = was_connected and time.monotonic() - began_s > SHORT_SESSION_S
+            short_sessions = short_sessions + 1 if was_connected and not is_long else 0
+            self._say_why_lost(was_connected, short_sessions)
+            self._wait(min(BACK_OFF_S[1], BACK_OFF_S[0] * 2 ** min(attempt, 16)))
+            attempt = 0 if is_long else attempt + 1
+
+    def _serve(self) -> None:
+        """One connection, from its beginning to its end."""
+        self._has_said_why = False
+        connection = Connection(self._terms, self, epoch=self.connects + 1)
+        try:
+            connection.open()
+            self._hand_over(connection)
+            while connection.step(self._wake_out) and not self._has_left(connection):
+                self.beat_s = time.monotonic()
+                self._fall_asleep()
+                self._hand_over(connection)
+        except OSError as exc:
+            self.say(explain(exc, self._terms.access.address))
+        finally:
+            connection.close()
+            self._end_connection()
+
+    def _hand_over(self, connection: Connection) -> None:
+        """Acknowledgements, then publishes, as other threads left them."""
+        while self._acks:
+            message = self._acks.popleft()
+            if connection.is_up and message.epoch == self.connects:
+                connection.ack(message)
+            else:
+                self.stale_acks += 1
+        if not connection.is_up:
+            return
+        with self._changed:
+            for parcel in self._outbox.next_to_send(IN_FLIGHT):
+                connection.send(parcel)
+            while self._loose and not connection.is_congested:
+                topic, payload, retain = self._loose.popleft()
+                connection.send_once(topic, payload, retain=retain)
+            self._changed.notify_all()
+
+    def _has_left(self, connection: Connection) -> bool:
+        """Asked to stop, and nothing waits or time is up: "offline" and, confirmed, DISCONNECT."""
+        if self._stop_at_s is None or not self._may_end():
+            return False
+        if not connection.is_up:
+            return True
+        if self._terms.availability and not self._has_said_goodbye:
+            self._has_said_goodbye = True
+            connection.say_availability("offline")
+        is_late = time.monotonic() > self._stop_at_s + FAREWELL_S
+        if not (connection.has_said_availability or is_late):
+            return False
+        connection.leave()
+        return True
+
+    def _may_end(self) -> bool:
+        stop_at_s = self._stop_at_s
+        return stop_at_s is not None and (not self.waiting or time.monotonic() > stop_at_s)
+
+    def _end_connection(self) -> None:
+        with self._changed:
+            self.is_connected = self._is_ready = False
+            self._has_failed_once = True
+            self._outbox.connection_lost()
+            self.dropped += len(self._loose)
+            self._loose.clear()
+            self._changed.notify_all()
+
+    def _wait(self, longest_s: float) -> None:
+        until_s = time.monotonic() + longest_s * random.uniform(0.5, 1.0)
+        while (left_s := until_s - time.monotonic()) > 0 and not self._may_end():
+            select.select([self._wake_out], [], [], min(left_s, TICK_S))
+            self._fall_asleep()
+            self.beat_s = time.monotonic()
+
+    def _fall_asleep(self) -> None:
+        """From here on `wake` wakes again; before any look at the queues, so nothing is missed."""
+        if self._is_woken:
+            self._wake_out.recv(64)
+            self._is_woken = False
+
+    def _say_why_lost(self, was_connected: bool, short_sessions: int) -> None:
+        address, name = self._terms.access.address, self._terms.client_id
+        if short_sessions >= 3:
+            self.say(f"{address}: cut off again and again; is another client called {name!r}?")
+        elif not self._has_said_why and was_connected:
+            self.say(f"{address}: connection lost")
+        elif not self._has_said_why:
+            self.say(f"{address}: closed without an answer; does it expect TLS (mqtts://)?")
+
+    # ---- what the connection tells: see `connection.Owner`
+
+    def say(self, why: str) -> None:
+        """Remember a problem, and log it unless it is the same as before."""
+        self._has_said_why = True
+        if why != self.problem:
+            logger.warning("%s", why)
+        self.problem = why
+
+    def take_connected(self) -> None:
+        logger.info("connected to %s as %s", self._terms.access.address, self._terms.client_id)
+        with self._changed:
+            self.connects += 1
+            self.is_connected = True
+            self.problem = ""
+        if self._on_connect is not None:
+            self._on_connect()
+
+    def take_subscribed(self) -> None:
+        with self._changed:
+            self._is_ready = True
+            self._changed.notify_all()
+
+    def take_message(self, message: Message) -> None:
+        if self._on_message is not None:
+            self._on_message(message)
+
+    def take_confirmed(self, parcel_id: str | int, *, is_refused: bool) -> None:
+        with self._changed:
+            self.refused += is_refused
+            self._outbox.confirm(parcel_id)
+            self._changed.notify_all()
+        if self._on_delivered is not None and not is_refused:
+            self._on_delivered(parcel_id)

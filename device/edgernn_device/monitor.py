@@ -1,0 +1,180 @@
+"""Samples in, alerts out: the middle of the agent, without sockets or clocks."""
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import numpy as np
+
+from edgernn.alarm import Edge, Limits
+from edgernn.times import format_time
+from edgernn_device.alert import Alert, Model, make_alert
+from edgernn_device.engine import Engine
+from edgernn_device.payload import PayloadError, RawSample
+from edgernn_device.stream import Floats, Step, Stream, StreamRule
+
+LONGEST_CHUNK = 256
+"""Samples of one stream in one call of the graph: bounds its memory, not its speed."""
+
+
+class StreamState(msgspec.Struct, frozen=True):
+    """The JSON on the state topic."""
+
+    state: str
+    """off, pending, on, recovering, warming_up, stale."""
+    score: float | None
+    """Of the last sample; None while warming up or where nothing was observed."""
+    since: str
+    """Sample time at which the state began."""
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """The JSON on the score topic."""
+
+    time: str
+    score: float | None
+
+
+class Outcome(msgspec.Struct):
+    """What a batch of samples led to."""
+
+    alerts: list[Alert]
+    scores: dict[str, Scored]
+    """Stream → its last sample."""
+
+
+class Monitor:
+    """All streams of one artefact: order, engine, alarms."""
+
+    def __init__(
+        self, engine: Engine, *, node: str, limits: Limits, rule: StreamRule, max_streams: int
+    ) -> None:
+        self.engine = engine
+        self.limits = limits
+        self.counts: Counter[str] = Counter()
+        """Samples refused, bridged or lost, by reason."""
+        self.samples = 0
+        self.streams: dict[str, Stream] = {}
+        self._node = node
+        self._rule = rule
+        self._max_streams = max_streams
+        self._model = Model(name=engine.card.name, hash=engine.hash)
+
+    def take(self, samples: Iterable[tuple[str, RawSample]]) -> Outcome:
+        """Score samples, (stream name, sample) in order of arrival, and update the alarms."""
+        backlog: dict[str, deque[Step]] = {}
+        for name, sample in samples:
+            for step in self._admit(name, sample):
+                backlog.setdefault(name, deque()).append(step)
+        outcome = Outcome(alerts=[], scores={})
+        while backlog:
+            self._step(backlog, outcome)
+        return outcome
+
+    def state_of(self, name: str) -> StreamState:
+        """What the state topic says of a stream."""
+        stream = self.streams[name]
+        is_known = stream.score == stream.score  # not NaN
+        warming_up = stream.warming_up > 0 and not stream.alarm.is_on
+        since_s = stream.alarm.since_s if stream.alarm.since_s > -np.inf else stream.last_s
+        return StreamState(
+            state="warming_up" if warming_up else str(stream.alarm.state),
+            score=round(stream.score, 3) if is_known else None,
+            since=format_time(since_s),
+        )
+
+    def _admit(self, name: str, sample: RawSample) -> Iterable[Step]:
+        stream = self.streams.get(name)
+        try:
+            x = sample.row(self.engine.card.channel_names)
+        except PayloadError as exc:
+            self.counts[exc.reason] += 1
+            return ()
+        if stream is None:
+            if len(self.streams) >= self._max_streams:
+                self.counts["too_many_streams"] += 1
+                return ()
+            stream = Stream(name, self.engine.add_stream(), self._rule, self.limits)
+            self.streams[name] = stream
+        return stream.admit(sample.time_s, x, seq=sample.seq, counts=self.counts)
+
+    def _step(self, backlog: dict[str, deque[Step]], outcome: Outcome) -> None:
+        """One call of the graph: as many streams side by side, and as far along time, as go
+        together. Streams with a longer backlog go on in the next call."""
+        names = list(backlog)
+        for name in names:
+            first = backlog[name][0]
+            if first.is_fresh:
+                self._start_afresh(self.streams[name], first, outcome)
+        length = min(LONGEST_CHUNK, *(_run_length(steps) for steps in backlog.values()))
+        taken = [[backlog[name].popleft() for _ in range(length)] for name in names]  # N × T
+        x = np.stack([np.stack([step.x for step in steps]) for steps in taken], axis=1)  # (T, N, C)
+        rows = np.array([self.streams[name].row for name in names])
+        scores = self.engine.step(rows, x)
+        self.samples += length * len(names)
+        for n, name in enumerate(names):
+            self._update(
+                self.streams[name],
+                taken[n],
+                scores.score[:, n],
+                scores.expected[:, n],
+                scores.contribution[:, n],
+                outcome,
+            )
+            if not backlog[name]:
+                del backlog[name]
+
+    def _update(
+        self,
+        stream: Stream,
+        steps: Sequence[Step],
+        score: Floats,
+        expected: Floats,
+        contribution: Floats,
+        outcome: Outcome,
+    ) -> None:
+        """Let one stream's alarm see its scores (T,), with expected and contribution (T, C)."""
+        for t, step in enumerate(steps):
+            value = stream.counted(float(score[t]))
+            edge = stream.alarm.update(step.time_s, value)
+            if edge is not None:
+                outcome.alerts.append(
+                    self._alert(edge, stream, step.x, expected[t], contribution[t])
+                )
+        known = round(stream.score, 3) if stream.score == stream.score else None
+        outcome.scores[stream.name] = Scored(format_time(steps[-1].time_s), known)
+
+    def _start_afresh(self, stream: Stream, first: Step, outcome: Outcome) -> None:
+        """A gap too long to bridge: an alarm that is on ends here, and the stream warms up."""
+        edge = stream.alarm.end(first.time_s)
+        if edge is not None:
+            nothing = np.full(len(first.x), np.nan, np.float32)
+            outcome.alerts.append(
+                self._alert(edge, stream, first.x, nothing, np.zeros_like(first.x))
+            )
+        stream.alarm.reset()
+        stream.start_afresh()
+        self.engine.reset(stream.row)
+
+    def _alert(
+        self, edge: Edge, stream: Stream, x: Floats, expected: Floats, contribution: Floats
+    ) -> Alert:
+        return make_alert(
+            edge,
+            node=self._node,
+            stream=stream.name,
+            card=self.engine.card,
+            limits=self.limits,
+            model=self._model,
+            x=x,
+            expected=expected,
+            contribution=contribution,
+        )
+
+
+def _run_length(steps: deque[Step]) -> int:
+    """Rows until the next fresh start."""
+    length = 1
+    while length < min(len(steps), LONGEST_CHUNK) and not steps[length].is_fresh:
+        length += 1
+    return length

@@ -1,0 +1,124 @@
+"""One stream's order: what to do with late, repeated and missing samples. No clock, no socket."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgernn.alarm import Alarm, Limits
+from edgernn.times import steps_between
+
+Floats = NDArray[np.float32]
+
+CLOCK_STEPPED_AFTER = 30
+"""Late samples in a row, each later than the one before: not late, the sender's clock was set
+back. The stream starts afresh on the new time."""
+
+
+class StreamRule(msgspec.Struct, frozen=True):
+    """What every stream of an agent has in common."""
+
+    period_s: float
+    warm_up: int
+    """Samples after a fresh start whose scores do not count."""
+    max_gap_s: float
+    """Up to this, missing samples are bridged; a longer gap starts afresh."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One row for the engine."""
+
+    time_s: float
+    x: Floats
+    """(C,) in sensor units, NaN = missing."""
+    is_fresh: bool
+    """Reset the stream's states and alarm before this row."""
+
+
+class Stream:
+    """Order, gaps and warm-up of one stream, and its alarm."""
+
+    __slots__ = (
+        "_late",
+        "_rule",
+        "alarm",
+        "last_s",
+        "last_seq",
+        "name",
+        "row",
+        "score",
+        "warming_up",
+    )
+
+    def __init__(self, name: str, row: int, rule: StreamRule, limits: Limits) -> None:
+        self.name = name
+        self.row = row
+        self.alarm = Alarm(limits)
+        self.score = math.nan
+        """Of the last sample."""
+        self.warming_up = rule.warm_up
+        """Samples to go until scores count."""
+        self.last_s = -math.inf
+        self.last_seq: int | None = None
+        self._rule = rule
+        self._late: list[float] = []
+
+    def admit(
+        self, time_s: float, x: Floats, *, seq: int | None, counts: Counter[str]
+    ) -> Iterator[Step]:
+        """The rows that one sample leads to: none, itself, or bridged missing ones and itself.
+
+        x (C,). What was refused or bridged is added to `counts` by reason.
+        """
+        is_fresh = math.isinf(self.last_s)
+        if time_s <= self.last_s:
+            if not self._has_clock_stepped(time_s):
+                counts["repeated" if time_s == self.last_s else "late"] += 1
+                return
+            counts["clock_stepped_back"] += 1
+            is_fresh = True
+        self._late.clear()
+        self._count_lost(seq, counts)
+        if not is_fresh:
+            steps = steps_between(self.last_s, time_s, period_s=self._rule.period_s)
+            if steps > 1 and time_s - self.last_s > self._rule.max_gap_s:
+                counts["gap"] += 1
+                is_fresh = True
+            elif steps > 1:
+                counts["bridged"] += steps - 1
+                yield from self._bridge(time_s, steps, len(x))
+        self.last_s, self.last_seq = time_s, seq
+        yield Step(time_s=time_s, x=x, is_fresh=is_fresh)
+
+    def start_afresh(self) -> None:
+        """Warm up again; the owner resets the engine's row and ends the alarm."""
+        self.warming_up = self._rule.warm_up
+        self.score = math.nan
+
+    def counted(self, score: float) -> float:
+        """The score as the alarm shall see it: NaN while warming up."""
+        if self.warming_up > 0:
+            self.warming_up -= 1
+            score = math.nan
+        self.score = score
+        return score
+
+    def _bridge(self, time_s: float, steps: int, channels: int) -> Iterator[Step]:
+        missing = np.full(channels, np.nan, np.float32)
+        for k in range(1, steps):
+            between_s = self.last_s + (time_s - self.last_s) * k / steps
+            yield Step(time_s=between_s, x=missing, is_fresh=False)
+
+    def _has_clock_stepped(self, time_s: float) -> bool:
+        if self._late and time_s <= self._late[-1]:
+            self._late.clear()
+        self._late.append(time_s)
+        return len(self._late) >= CLOCK_STEPPED_AFTER
+
+    def _count_lost(self, seq: int | None, counts: Counter[str]) -> None:
+        """A jump in the sender's running number: messages that never came."""
+        if seq is not None and self.last_seq is not None and seq > self.last_seq + 1:
+            counts["lost"] += seq - self.last_seq - 1

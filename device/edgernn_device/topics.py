@@ -1,0 +1,176 @@
+"""Topic names: what the agent publishes, and which stream a telemetry topic is from. Only text."""
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+import msgspec
+
+from edgernn.errors import EdgernnError
+
+DEFAULT_PREFIX = "edgernn"
+DEFAULT_PATTERN = "sensors/{stream}/telemetry"
+STREAM = "{stream}"
+LONGEST_NAME = 128
+"""Bytes in UTF-8 of a stream or node name. Names become keys, file names and log lines."""
+LONGEST_TOPIC = 65535
+"""Bytes in UTF-8 (MQTT 3.1.1, section 1.5.3)."""
+RESERVED = frozenset({"availability", "cmd", "health"})
+"""The node's own topics stand where stream names stand, so no stream may be called like them."""
+
+
+class TopicError(EdgernnError):
+    """A name or pattern that cannot be used. The agent catches it for streams that others named."""
+
+
+def check_stream_name(text: str) -> str:
+    """`text`, if it can name a stream; else TopicError."""
+    _check_name(text, "stream")
+    if text in RESERVED:
+        raise TopicError(f"stream name {text!r} is reserved for a topic of the node itself")
+    return text
+
+
+def check_node_name(text: str) -> str:
+    """`text`, if it can name a node; else TopicError."""
+    return _check_name(text, "node")
+
+
+class NodeTopics(msgspec.Struct, frozen=True):
+    """The topics that one node publishes."""
+
+    node: str
+    prefix: str = DEFAULT_PREFIX
+
+    def __post_init__(self) -> None:
+        check_node_name(self.node)
+        _check_prefix(self.prefix)
+
+    @property
+    def availability(self) -> str:
+        return f"{self.prefix}/{self.node}/availability"
+
+    @property
+    def health(self) -> str:
+        return f"{self.prefix}/{self.node}/health"
+
+    def state(self, stream: str) -> str:
+        return f"{self.prefix}/{self.node}/{stream}/state"
+
+    def score(self, stream: str) -> str:
+        return f"{self.prefix}/{self.node}/{stream}/score"
+
+    def alert(self, stream: str) -> str:
+        return f"{self.prefix}/{self.node}/{stream}/alert"
+
+
+def alert_filter(prefix: str = DEFAULT_PREFIX) -> str:
+    """The subscription that sees every alert of every node."""
+    return f"{_check_prefix(prefix)}/+/+/alert"
+
+
+def split_alert_topic(topic: str, prefix: str = DEFAULT_PREFIX) -> tuple[str, str]:
+    """(node, stream) of a topic that `alert_filter` let through."""
+    node, stream, _ = topic.removeprefix(f"{prefix}/").split("/")
+    return node, stream
+
+
+class TopicPattern(NamedTuple):
+    """Where streams publish, such as "sensors/{stream}/telemetry", and back.
+
+    `+` and a last `#` are allowed beside {stream}; then samples of one stream name that arrive on
+    several topics are one stream.
+    """
+
+    text: str
+    filter: str
+    """What to subscribe to."""
+    expression: re.Pattern[str]
+
+    @classmethod
+    def parse(cls, text: str) -> "TopicPattern":
+        """Raises TopicError with the reason if `text` is no usable pattern."""
+        levels = text.split("/")
+        for is_wrong, why in _faults(text, levels):
+            if is_wrong:
+                raise TopicError(f"topic pattern {text!r}: {why}")
+        return cls(
+            text=text,
+            filter=text.replace(STREAM, "+"),
+            expression=re.compile(_expression(levels), re.DOTALL),
+        )
+
+    def stream_of(self, topic: str) -> str | None:
+        """The stream a topic names; None if the topic does not fit the pattern.
+
+        Raises TopicError for a name that no stream may have.
+        """
+        match = self.expression.fullmatch(topic)
+        return check_stream_name(match.group("stream")) if match else None
+
+    def topic(self, stream: str) -> str:
+        """Where to publish a stream's samples. Raises TopicError if the pattern has wildcards."""
+        if self.filter.count("+") > 1 or "#" in self.filter:
+            raise TopicError(f"topic pattern {self.text!r}: cannot publish to a + or #")
+        return self.text.replace(STREAM, check_stream_name(stream))
+
+
+def _faults(text: str, levels: list[str]) -> list[tuple[bool, str]]:
+    others = [level for level in levels if level != STREAM]
+    return [
+        (
+            levels[0] in ("$share", "$queue"),
+            "a shared subscription deals a stream's samples out to several agents, and none "
+            "of them would have its whole state; give each agent its own topics instead",
+        ),
+        (text.count(STREAM) == 0, f"expected {STREAM} where the stream's name stands"),
+        (text.count(STREAM) > 1, f"expected one {STREAM}, got {text.count(STREAM)}"),
+        (STREAM not in levels, f"{STREAM} must be a whole level, between slashes"),
+        (any(set(level) & set("{}") for level in others), f"{{ and }} only in {STREAM}"),
+        (any("+" in level and level != "+" for level in others), "+ must be a whole level"),
+        (any("#" in level for level in levels[:-1]), "# only as the last level"),
+        ("#" in levels[-1] and levels[-1] != "#", "# must be a whole level"),
+        (_has_control(text), "no control characters"),
+        (_size(text) > LONGEST_TOPIC - LONGEST_NAME, f"at most {LONGEST_TOPIC} bytes"),
+    ]
+
+
+def _expression(levels: list[str]) -> str:
+    """MQTT's matching rules; a last # also matches the level above it (section 4.7.1.2)."""
+    known = {STREAM: "(?P<stream>[^/]*)", "+": "[^/]*"}
+    is_open = levels[-1] == "#"
+    closed = levels[:-1] if is_open else levels
+    return "/".join(known.get(level, re.escape(level)) for level in closed) + (
+        "(?:/.*)?" if is_open else ""
+    )
+
+
+def _check_name(text: str, what: str) -> str:
+    shown = text if len(text) <= LONGEST_NAME else text[:20] + "…"
+    problems = [
+        (not text, "is empty"),
+        (bool(set(text) & set("+#/")), "contains +, # or /"),
+        (_has_control(text), "contains a control character or one that cannot be stored"),
+        (_size(text) > LONGEST_NAME, f"is longer than {LONGEST_NAME} bytes"),
+    ]
+    for is_wrong, why in problems:
+        if is_wrong:
+            raise TopicError(f"{what} name {shown!a} {why}")
+    return text
+
+
+def _check_prefix(prefix: str) -> str:
+    levels = prefix.split("/")
+    is_wrong = not all(levels) or set(prefix) & set("+#") or prefix.startswith("$")
+    if is_wrong or _has_control(prefix) or _size(prefix) > LONGEST_TOPIC - 4 * LONGEST_NAME:
+        raise TopicError(f"topic prefix {prefix!r}: expected names between slashes, no + # $")
+    return prefix
+
+
+def _has_control(text: str) -> bool:
+    """Control characters, half a surrogate pair, or line separators: all end up in logs."""
+    return any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in text)
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))

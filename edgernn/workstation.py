@@ -1,0 +1,216 @@
+"""The commands of the workstation: simulate, train, evaluate."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import msgspec
+from tqdm import tqdm
+
+from edgernn.alarm import Limits
+from edgernn.card import AlarmRule
+from edgernn.config import Config, RecordingConfig, TrainingConfig
+from edgernn.errors import EdgernnError
+from edgernn.evaluate import Metrics, measure, score_recording
+from edgernn.layout import Columns
+from edgernn.recording import read_recording, write_recording
+from edgernn.report import plot_losses, plot_track
+from edgernn.run import EpochLoss, load_run, save_run
+from edgernn.settings import read_settings
+from edgernn.simulate import parse_fault, simulate_pump
+from edgernn.stretches import read_recordings
+from edgernn.train import train as train_detector
+
+PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("machine", type=click.Choice(["pump"]))
+@click.option(
+    "--hours", type=float, default=8.0, show_default=True, help="Length of the recording."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same bytes.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND[:CHANNEL]@START[+LENGTH]",
+    help="Such as cavitation@40m, stuck:temperature@80m or leak@1h+10m. May be given again.",
+)
+@click.option("-o", "--output", type=PATH, required=True, help="A .csv or .parquet file.")
+def simulate(machine: str, hours: float, seed: int, faults: tuple[str, ...], output: Path) -> None:
+    """Make a recording of a simulated machine, with faults and their labels on demand.
+
+    \b
+    Faults: bearing, cavitation, leak; stuck:CHANNEL, spike:CHANNEL, dropout:CHANNEL.
+    Channels: vibration, pressure, flow, current, temperature, speed.
+    """
+    recording = simulate_pump(
+        hours=hours, seed=seed, faults=[parse_fault(text) for text in faults], stream=machine
+    )
+    write_recording(output, recording)
+    rows = len(recording.tracks[0].time_s)
+    click.echo(f"{output}: {rows:,} samples of {len(recording.channels)} channels")
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, type=PATH)
+@click.option("-o", "--output", type=PATH, help="Run folder. Default: runs/NAME.")
+@click.option("--seed", type=int, help="Of weights and batches. Default: 0.")
+@click.option("--epochs", type=int, help="At most this many. Default: 200.")
+@click.option("--period", "period_s", type=float, help="Seconds between samples. Default: found.")
+@click.option("--false-alarms", help='Budget per stream, such as "1/week" (the default).')
+@click.option("--time", default="", help="Name of the time column. Default: found.")
+@click.option("--label", default="", help="Name of the label column. Default: found.")
+@click.option("--stream", default="", help="Name of the stream column. Default: found.")
+@click.option("--ignore", multiple=True, help="A column to leave out. May be given again.")
+@click.option("--force", is_flag=True, help="Write into a run folder that is there already.")
+def train(
+    sources: tuple[Path, ...],
+    output: Path | None,
+    seed: int | None,
+    epochs: int | None,
+    period_s: float | None,
+    false_alarms: str | None,
+    time: str,
+    label: str,
+    stream: str,
+    ignore: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Train a detector on SOURCES: healthy recordings, or one .toml training file.
+
+    The run folder then holds the weights, the configuration, the calibration and the loss curve.
+    """
+    first = sources[0]
+    folder = output or Path("runs") / first.stem
+    if first.suffix == ".toml":
+        if len(sources) > 1 or time or label or stream or ignore:
+            raise click.UsageError("a training file stands alone: put recordings and columns in it")
+        config, base = read_settings(first, Config), first.parent
+    else:
+        columns = Columns(time=time, label=label, stream=stream, ignore=ignore)
+        recordings = tuple(RecordingConfig(path=str(path), columns=columns) for path in sources)
+        config, base = Config(recording=recordings), Path()
+    config = _override(config, seed=seed, epochs=epochs, period_s=period_s)
+    if (folder / "config.toml").exists() and not force:
+        raise EdgernnError(f"{folder}: holds a run already; choose another folder or say --force")
+
+    recording = read_recordings(config, base)
+    if false_alarms is not None:
+        rule = config.alarm or AlarmRule.for_period(recording.period_s)
+        config = msgspec.structs.replace(
+            config, alarm=msgspec.structs.replace(rule, false_alarms=false_alarms)
+        )
+    for note in recording.notes:
+        click.echo(f"note: {note}")
+    rows = sum(len(track.time_s) for track in recording.tracks)
+    click.echo(
+        f"{rows:,} samples of {len(recording.channels)} channels every {recording.period_s:g} s "
+        f"in {len(recording.tracks)} stream(s)"
+    )
+    with tqdm(total=config.training.epochs, unit="epoch", disable=None) as bar:
+        run, losses = train_detector(
+            config, recording, name=folder.name, on_epoch=lambda loss: _show(bar, loss)
+        )
+    save_run(folder, replace(run, config=_seen_from(folder, config, base)), losses)
+    plot_losses(folder / "loss.png", losses)
+    best = min(losses, key=lambda row: row.validation)
+    limits = Limits.from_rule(run.card.alarm, run.card)
+    click.echo(
+        f"{folder}: {run.card.network}, epoch {best.epoch} of {len(losses)} kept "
+        f"(validation loss {best.validation:.3f}); threshold {limits.enter:.2f} "
+        f"for {run.card.alarm.false_alarms}"
+    )
+
+
+@click.command()
+@click.argument("run_folder", type=PATH)
+@click.argument("source", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Folder for results. Default: inside the run.")
+@click.option("--false-alarms", help="Another budget than the run's.")
+@click.option("--time", default="", help="Name of the time column. Default: found.")
+@click.option("--label", default="", help="Name of the label column. Default: found.")
+@click.option("--stream", default="", help="Name of the stream column. Default: found.")
+@click.option("--ignore", multiple=True, help="A column to leave out. May be given again.")
+def evaluate(
+    run_folder: Path,
+    source: Path,
+    output: Path | None,
+    false_alarms: str | None,
+    time: str,
+    label: str,
+    stream: str,
+    ignore: tuple[str, ...],
+) -> None:
+    """Score the recording SOURCE with the detector of RUN_FOLDER: metrics, and a picture a stream.
+
+    The threshold comes from the budget of false alarms, never from the labels.
+    """
+    run = load_run(run_folder)
+    rule = run.card.alarm
+    if false_alarms is not None:
+        rule = msgspec.structs.replace(rule, false_alarms=false_alarms)
+    limits = Limits.from_rule(rule, run.card)
+    columns = Columns(time=time, label=label, stream=stream, ignore=ignore)
+    recording = read_recording(source, columns=columns, period_s=run.card.period_s)
+    scored = score_recording(run.detector, run.card, recording, limits)
+    metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
+    folder = output or run_folder / "evaluation" / source.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode(metrics)))
+    for one in scored:
+        plot_track(folder / f"{one.track.stream}.png", run.card, one, limits)
+    has_labels = any(track.label is not None for track in recording.tracks)
+    click.echo(summary(metrics, has_labels=has_labels))
+    click.echo(f"{folder}: metrics.json and {len(scored)} picture(s)")
+
+
+def summary(metrics: Metrics, *, has_labels: bool) -> str:
+    """Metrics as a few lines for a person."""
+    if not has_labels:
+        return (
+            f"{metrics.alarms} alarm(s) in {metrics.healthy_hours:.1f} h; no labels to compare with"
+        )
+    lines = [
+        f"rows: precision {metrics.precision:.3f}  recall {metrics.recall:.3f}  F1 {metrics.f1:.3f}  "
+        f"false-alarm rate {metrics.false_alarm_rate:.4f}  "
+        f"missed-alarm rate {metrics.missed_alarm_rate:.4f}",
+        f"alarms: {metrics.alarms}, of them false {metrics.false_alarms} "
+        f"in {metrics.healthy_hours:.1f} healthy hours",
+    ]
+    for fault in metrics.faults:
+        outcome = "missed" if fault.delay_s is None else f"found after {fault.delay_s:g} s"
+        lines.append(f"  {fault.stream}  {fault.label:<12} {outcome}")
+    return "\n".join(lines)
+
+
+def _override(
+    config: Config, *, seed: int | None, epochs: int | None, period_s: float | None
+) -> Config:
+    """The configuration with what the command line says otherwise."""
+    chosen = {"seed": seed, "epochs": epochs}
+    changes = {key: value for key, value in chosen.items() if value is not None}
+    try:
+        training = TrainingConfig(**{**msgspec.structs.asdict(config.training), **changes})
+    except ValueError as exc:
+        raise EdgernnError(f"--{exc}") from exc
+    period_s = config.period_s if period_s is None else period_s
+    if period_s is not None and not period_s > 0:
+        raise EdgernnError(f"--period: expected a number of seconds above 0, got {period_s}")
+    return msgspec.structs.replace(config, training=training, period_s=period_s)
+
+
+def _seen_from(folder: Path, config: Config, base: Path) -> Config:
+    """The configuration as a training file in `folder`: its paths lead from there."""
+    recordings = tuple(
+        msgspec.structs.replace(item, path=os.path.relpath(base / item.path, folder))
+        for item in config.recording
+    )
+    return msgspec.structs.replace(config, recording=recordings)
+
+
+def _show(bar: "tqdm[None]", loss: EpochLoss) -> None:
+    bar.set_postfix_str(f"loss {loss.training:.3f}, validation {loss.validation:.3f}")
+    bar.update()

@@ -1,0 +1,46 @@
+"""Run → artefact: graph, weights as asked, card; nothing is returned that was not proven."""
+
+import msgspec
+import onnx
+
+from edgernn.card import CARD_KEY, Card, encode_card
+from edgernn.errors import EdgernnError
+from edgernn.run import Run
+from edgernn_export.graph import build_graph
+from edgernn_export.quantize import quantize_int8
+from edgernn_export.verify import TOLERANCE, Proof, prove
+
+QUANTIZATIONS = tuple(TOLERANCE)
+
+
+def build_artefact(run: Run, *, quantization: str) -> tuple[bytes, Proof]:
+    """The bytes of a proven artefact, and the proof.
+
+    `quantization` is one of `QUANTIZATIONS`. Raises EdgernnError listing every deviation if the
+    device's engine does not decide as the detector does.
+    """
+    model = build_graph(run.detector)
+    if quantization == "int8":
+        model = quantize_int8(model)
+    card = msgspec.structs.replace(
+        run.card, quantization=quantization, tolerance=TOLERANCE[quantization]
+    )
+    artefact = with_card(model, card)
+    proof = prove(artefact, run, quantization=quantization)
+    if proof.failures:
+        lines = "\n  ".join(map(str, proof.failures))
+        raise EdgernnError(
+            f"refused: the exported graph does not decide as the detector does; no file written\n"
+            f"  {lines}"
+        )
+    return artefact, proof
+
+
+def with_card(model: onnx.ModelProto, card: Card) -> bytes:
+    """The model's bytes with this card in its metadata, and no other."""
+    stamped = onnx.ModelProto()
+    stamped.CopyFrom(model)
+    del stamped.metadata_props[:]
+    stamped.metadata_props.add(key=CARD_KEY, value=encode_card(card))
+    content: bytes = stamped.SerializeToString(deterministic=True)
+    return content
