@@ -1,4 +1,4 @@
-"""One stream's alarm: off → pending → on → recovering → off. Pure: times and scores come as arguments."""
+"""One stream's alarm: off → pending → on → recovering → off. Times and scores are arguments."""
 
 import math
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""From a budget of false alarms to a threshold on the score. Numbers only: the device does it too."""
+"""From a budget of false alarms to a threshold on the score. The device does it too."""
 
 import math
 import re
@@ -25,7 +25,8 @@ def parse_budget(text: str, *, where: str = "false_alarms") -> float:
     if match is None or match[2] not in SECONDS or float(match[1]) <= 0:
         allowed = ", ".join(SECONDS)
         raise EdgernnError(
-            f'{where}: expected a number above 0 per one of {allowed}, such as "1/week", got "{text}"'
+            f"{where}: expected a number above 0 per one of {allowed}, "
+            f'such as "1/week", got "{text}"'
         )
     return float(match[1]) / SECONDS[match[2]]
 
@@ -56,7 +57,7 @@ def leave_threshold(enter: float) -> float:
 
 def samples_to_confirm(rule: AlarmRule, *, period_s: float) -> int:
     """Consecutive samples above the threshold that an alarm needs, at least 1."""
-    return int(math.floor(rule.min_duration_s / period_s + 1e-9)) + 1
+    return math.floor(rule.min_duration_s / period_s + 1e-9) + 1
 
 
 def _onset_rate(score: float, rule: AlarmRule, tails: tuple[Tail, ...], period_s: float) -> float:

@@ -72,8 +72,6 @@ def edgernn() -> None:
 def main() -> None:
     """Run the command; one line and exit code 2 for anything the user can put right."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for ours in ("edgernn", "edgernn_device", "edgernn_export"):
-        logging.getLogger(ours).setLevel(logging.INFO)
     try:
         edgernn.main(prog_name="edgernn", standalone_mode=False)
     except click.ClickException as exc:

@@ -11,4 +11,4 @@ class EdgernnError(Exception):
 
 
 class MissingExtraError(EdgernnError):
-    """A part of edgernn that is not in this installation was asked for; the message says how to get it."""
+    """A part of edgernn is not in this installation; the message says how to get it."""

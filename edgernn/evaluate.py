@@ -1,4 +1,4 @@
-"""Evaluation: a recording scored as the device will score it, alarms included, against its labels."""
+"""A recording scored as the device will score it, alarms included, against its labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

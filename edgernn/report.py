@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgernn.alarm import Limits
 from edgernn.card import Card
 from edgernn.evaluate import ScoredTrack
+from edgernn.recording import Track
 from edgernn.run import EpochLoss
 
 BLUE, ORANGE, RED, GREY = "#2b6cb0", "#c05621", "#c53030", "#a0aec0"
@@ -73,6 +74,16 @@ def plot_channel(
     """One channel (T,) over time."""
     axes.plot(_dates(time_s), x, color=BLUE, lw=0.6)
     axes.set_ylabel(title, rotation=0, ha="right", va="center")
+
+
+def plot_signals(axes: Axes, card: Card, track: Track) -> None:
+    """All channels of a stream in one plot, each scaled to the range it was trained on."""
+    for c, channel in enumerate(card.channels):
+        span = max(channel.high - channel.low, 1e-9)
+        x = (track.x[:, c] - channel.low) / span
+        axes.plot(_dates(track.time_s), x, lw=0.6, alpha=0.9, label=channel.name)
+    axes.set_ylim(-0.3, 1.3)
+    axes.set_ylabel("channels,\nscaled", rotation=0, ha="right", va="center")
 
 
 def plot_score(

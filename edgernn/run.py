@@ -1,4 +1,4 @@
-"""The run folder: all that training leaves behind, and the only thing evaluation and export read."""
+"""The run folder: what training leaves behind, and all that evaluation and export read."""
 
 from dataclasses import dataclass
 from pathlib import Path

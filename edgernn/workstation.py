@@ -47,7 +47,7 @@ def simulate(machine: str, hours: float, seed: int, faults: tuple[str, ...], out
     Channels: vibration, pressure, flow, current, temperature, speed.
     """
     recording = simulate_pump(
-        hours=hours, seed=seed, faults=[parse_fault(text) for text in faults], stream=machine
+        hours=hours, seed=seed, faults=[parse_fault(text) for text in faults], stream=output.stem
     )
     write_recording(output, recording)
     rows = len(recording.tracks[0].time_s)
@@ -170,9 +170,8 @@ def evaluate(
 def summary(metrics: Metrics, *, has_labels: bool) -> str:
     """Metrics as a few lines for a person."""
     if not has_labels:
-        return (
-            f"{metrics.alarms} alarm(s) in {metrics.healthy_hours:.1f} h; no labels to compare with"
-        )
+        hours = f"{metrics.healthy_hours:.1f} h"
+        return f"{metrics.alarms} alarm(s) in {hours}; no labels to compare with"
     lines = [
         f"rows: precision {metrics.precision:.3f}  recall {metrics.recall:.3f}  F1 {metrics.f1:.3f}  "
         f"false-alarm rate {metrics.false_alarm_rate:.4f}  "

@@ -186,11 +186,18 @@ time.sleep(60)
         assert inbox.take()[0].payload == b"offline"
 
 
-def test_a_message_that_was_not_acknowledged_comes_again(mosquitto: Mosquitto) -> None:
-    with connected(mosquitto, "a", "t", keep_session=True) as inbox:
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_a_message_that_was_not_acknowledged_comes_again(
+    mosquitto: Mosquitto, protocol: str
+) -> None:
+    options: dict[str, Any] = {
+        "access": access_to(mosquitto, protocol=protocol),
+        "keep_session": True,
+    }
+    with connected(mosquitto, "a", "t", **dict(options)) as inbox:
         inbox.link.publish("t", b"kept", qos=1)
         inbox.get(timeout=WAIT_S)
-    with connected(mosquitto, "a", "t", keep_session=True) as again:
+    with connected(mosquitto, "a", "t", **dict(options)) as again:
         assert again.take()[0].payload == b"kept"
 
 
@@ -211,11 +218,12 @@ def test_an_acknowledgement_of_an_older_connection_is_dropped(mosquitto: Mosquit
         assert inbox.link.stale_acks == 1
 
 
+@pytest.mark.parametrize("kind", [ZeroDivisionError, OSError])
 def test_an_exception_in_a_callback_ends_the_link_is_told_and_fires_the_will(
-    mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
+    mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture, kind: type[Exception]
 ) -> None:
     def fail(message: Message) -> None:
-        raise ZeroDivisionError("of the test")
+        raise kind("of the test")
 
     link = Link(
         access_to(mosquitto),
@@ -231,7 +239,7 @@ def test_an_exception_in_a_callback_ends_the_link_is_told_and_fires_the_will(
         assert inbox.take()[0].payload == b"offline"
     link.stop()
     assert not link.is_connected
-    assert isinstance(link.failure, ZeroDivisionError)
+    assert isinstance(link.failure, kind)
     with pytest.raises(RuntimeError, match="the network thread died"):
         link.raise_if_dead()
     assert "the network thread died" in caplog.text

@@ -1,5 +1,6 @@
 """The commands of the device: inspect, agent, record, replay, watch, broker."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def agent(
     from edgernn_device.config import AgentConfig
     from edgernn_device.engine import Engine
 
+    logging.getLogger("edgernn_device").setLevel(logging.INFO)
     if source.suffix == ".toml":
         config, base = read_settings(source, AgentConfig), source.parent
     else:

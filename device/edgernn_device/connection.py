@@ -64,8 +64,12 @@ class Message(NamedTuple):
     """Which connection it came over; message ids start again with each."""
 
 
+class OwnerError(Exception):
+    """A method of the owner raised, which is its cause: not to be taken for a lost connection."""
+
+
 class Owner(Protocol):
-    """Whom a connection tells what happens. What its methods raise, `step` raises."""
+    """Whom a connection tells what happens. If a method raises, `step` raises OwnerError."""
 
     def take_connected(self) -> None: ...
     def take_subscribed(self) -> None: ...
@@ -117,7 +121,7 @@ class Connection:
             client.loop_write()
         client.loop_misc()
         if self._failure is not None:
-            raise self._failure
+            raise OwnerError(str(self._failure)) from self._failure
         if not self.is_up and time.monotonic() > self._connack_by_s:
             self._owner.say(f"{self._terms.access.address}: does not answer as an MQTT broker")
             return False
@@ -175,7 +179,7 @@ class Connection:
     def _guard(self, function: Callable[..., None], *args: Any, **options: Any) -> None:
         try:
             function(*args, **options)
-        except Exception as exc:  # noqa: BLE001 - `step` raises it in the open
+        except Exception as exc:  # noqa: BLE001 - `step` tells of it
             self._failure = exc
 
     def _on_connack(self, reason: ReasonCode) -> None:

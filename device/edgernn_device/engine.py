@@ -1,6 +1,7 @@
 """One artefact and the recurrent states of all streams. The only place that imports onnxruntime."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,11 @@ class Engine:
         return {
             name: array[row].copy() for name, array in zip(self._names, self._arena, strict=True)
         }
+
+    def set_state(self, row: int, state: Mapping[str, Floats]) -> None:
+        """Put a memory back that `state_of` gave; every name must be there."""
+        for name, array in zip(self._names, self._arena, strict=True):
+            array[row] = state[name]
 
     def _grow(self) -> None:
         old = len(self._arena[0])

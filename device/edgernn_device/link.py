@@ -17,7 +17,7 @@ from typing import Literal
 
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, explain
-from edgernn_device.connection import TICK_S, Connection, Message, Terms
+from edgernn_device.connection import TICK_S, Connection, Message, OwnerError, Terms
 from edgernn_device.outbox import Outbox, Parcel
 
 __all__ = ["Link", "Message"]
@@ -63,7 +63,7 @@ class Link:
         again. `keep_session` asks the broker to queue for us while we are away.
         """
         self.is_connected = False
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         """What ended the network thread, if anything did."""
         self.problem = ""
         """Why there is no connection, or what the broker refused; empty when all is well."""
@@ -196,10 +196,10 @@ class Link:
         try:
             self._stay_connected()
         except Exception as exc:
-            logger.critical("the network thread died", exc_info=exc)
-            self.failure = exc
+            self.failure = exc.__cause__ if isinstance(exc, OwnerError) else exc
+            logger.critical("the network thread died", exc_info=self.failure)
         finally:
-            self._end_connection()
+            self._tell_failed()
 
     def _stay_connected(self) -> None:
         attempt = short_sessions = 0
@@ -212,6 +212,7 @@ class Link:
             is_long = was_connected and time.monotonic() - began_s > SHORT_SESSION_S
             short_sessions = short_sessions + 1 if was_connected and not is_long else 0
             self._say_why_lost(was_connected, short_sessions)
+            self._tell_failed()
             self._wait(min(BACK_OFF_S[1], BACK_OFF_S[0] * 2 ** min(attempt, 16)))
             attempt = 0 if is_long else attempt + 1
 
@@ -272,10 +273,15 @@ class Link:
     def _end_connection(self) -> None:
         with self._changed:
             self.is_connected = self._is_ready = False
-            self._has_failed_once = True
             self._outbox.connection_lost()
             self.dropped += len(self._loose)
             self._loose.clear()
+            self._changed.notify_all()
+
+    def _tell_failed(self) -> None:
+        """After the reason is known: `start` passes it on."""
+        with self._changed:
+            self._has_failed_once = True
             self._changed.notify_all()
 
     def _wait(self, longest_s: float) -> None:

@@ -8,6 +8,7 @@ import time
 import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -64,13 +65,13 @@ def watch(
     Raises EdgernnError if the broker cannot be reached at first; later losses are waited out.
     """
     inbox: queue.Queue[Message] = queue.Queue(INBOX_LIMIT)
-    lost = threading.Event()
+    printer = _Printer(write, prefix, as_json=as_json)
 
     def take(message: Message) -> None:
         try:
             inbox.put_nowait(message)
         except queue.Full:
-            lost.set()
+            printer.has_lost_some = True
             link.ack(message)
 
     link = Link(
@@ -79,42 +80,53 @@ def watch(
         subscriptions=[(alert_filter(prefix), 1)],
         on_message=take,
     )
-    seen: OrderedDict[str, None] = OrderedDict()
-    alerts = repeated = unreadable = 0
     link.start()
     if on_ready is not None:
         on_ready()
     until_s = None if timeout_s is None else time.monotonic() + timeout_s
     try:
-        while not (stop and stop.is_set()) and (count is None or alerts < count):
+        while not (stop and stop.is_set()) and (count is None or printer.alerts < count):
             if until_s is not None and time.monotonic() > until_s:
                 break
             link.raise_if_dead()
-            try:
+            with suppress(queue.Empty):
                 message = inbox.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            if lost.is_set():
-                lost.clear()
-                write("some alerts were dropped: they arrive faster than they can be printed")
-            try:
-                alert, line = _read(message, prefix, as_json=as_json)
-            except EdgernnError as exc:
-                unreadable += 1
-                write(printable(f"{message.topic}: not an alert: {exc}"))
-            else:
-                if alert.id in seen:
-                    repeated += 1
-                else:
-                    alerts += 1
-                    write(line)
-                seen[alert.id] = None
-                if len(seen) > REMEMBERED:
-                    seen.popitem(last=False)
-            link.ack(message)
+                printer.take(message)
+                link.ack(message)
     finally:
         link.stop(timeout_s=1.0)
-    return Watched(alerts=alerts, repeated=repeated, unreadable=unreadable)
+    return Watched(alerts=printer.alerts, repeated=printer.repeated, unreadable=printer.unreadable)
+
+
+class _Printer:
+    """Messages in, lines out, each alert once."""
+
+    def __init__(self, write: Callable[[str], None], prefix: str, *, as_json: bool) -> None:
+        self.alerts = self.repeated = self.unreadable = 0
+        self.has_lost_some = False
+        self._write = write
+        self._prefix = prefix
+        self._as_json = as_json
+        self._seen: OrderedDict[str, None] = OrderedDict()
+
+    def take(self, message: Message) -> None:
+        if self.has_lost_some:
+            self.has_lost_some = False
+            self._write("some alerts were dropped: they arrive faster than they can be printed")
+        try:
+            alert, line = _read(message, self._prefix, as_json=self._as_json)
+        except EdgernnError as exc:
+            self.unreadable += 1
+            self._write(printable(f"{message.topic}: not an alert: {exc}"))
+            return
+        if alert.id in self._seen:
+            self.repeated += 1
+            return
+        self.alerts += 1
+        self._write(line)
+        self._seen[alert.id] = None
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
 
 
 def alert_line(alert: Alert, node: str, stream: str) -> str:
@@ -128,16 +140,13 @@ def printable(text: str) -> str:
     """`text` on one line, without anything that a terminal would obey, and not overlong."""
     if len(text) > LONGEST_TEXT:
         text = text[:LONGEST_TEXT] + "…"
-    # categories C* (control, format such as right-to-left override, …), Zl and Zp (line ends)
-    kept = (
-        char if unicodedata.category(char)[0] != "C" and not _is_line_end(char) else " "
-        for char in text
-    )
-    return "".join(kept)
+    return "".join(" " if _is_command(char) else char for char in text)
 
 
-def _is_line_end(char: str) -> bool:
-    return unicodedata.category(char) in ("Zl", "Zp")
+def _is_command(char: str) -> bool:
+    """Control, format (such as right-to-left override), unassigned, and ends of lines."""
+    category = unicodedata.category(char)
+    return category[0] == "C" or category in ("Zl", "Zp")
 
 
 def _read(message: Message, prefix: str, *, as_json: bool) -> tuple[Alert, str]:

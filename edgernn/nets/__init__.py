@@ -1,1 +1,6 @@
 """Detectors in torch: what is trained here is, node for node, what the device runs."""
+
+from edgernn.nets.detector import Detector
+from edgernn.nets.networks import NETWORKS, NetworkConfig
+
+__all__ = ["NETWORKS", "Detector", "NetworkConfig"]

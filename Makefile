@@ -1,0 +1,49 @@
+# Needs Python 3.11 or later and make. Everything is installed into $(VENV), exact versions.
+PYTHON ?= python3
+VENV ?= .venv
+BASE_VENV ?= $(VENV)-base
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help setup demo test lint base bench clean
+
+help:  ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+setup: $(READY)  ## the environment, with the command edgernn in $(VENV)/bin
+
+demo: $(READY)  ## simulate, train, export, run, alert: a picture in demo-out
+	$(BIN)/python examples/demo.py demo-out
+
+test: lint base  ## every check and test
+	$(BIN)/pytest
+
+lint: $(READY)  ## style, types, who imports whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The wheel as a Pi gets it: base install only, in an environment of its own.
+base: $(READY)  ## the device's tests on the base install, without torch and onnx
+	rm -rf build/base $(BASE_VENV)
+	$(BIN)/python -m build --quiet --outdir build/base .
+	$(BIN)/python tests/make_artefact.py build/base/test.onnx
+	$(PYTHON) -m venv $(BASE_VENV)
+	$(BASE_VENV)/bin/python $(PIP_INSTALL) build/base/*.whl pytest pytest-timeout hypothesis
+	EDGERNN_TEST_ARTEFACT=$(abspath build/base/test.onnx) $(BASE_VENV)/bin/pytest tests/device
+
+bench: $(READY)  ## speed and memory, into benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/run.py
+
+clean:  ## everything that was made here
+	rm -rf $(VENV) $(BASE_VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .import_linter_cache
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "edgernn needs Python 3.11 or later; say make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,266 @@
+"""Every registered network, in torch and on the device's engine, float32 and int8: same checks."""
+
+from functools import cache
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance
+from edgernn.nets import NETWORKS, Detector, NetworkConfig
+from edgernn.nets.checks import (
+    Outputs,
+    Runner,
+    States,
+    TorchRunner,
+    check_causality,
+    check_chunk_invariance,
+    check_fault_stands_out,
+    check_independence,
+    check_missing_is_defined,
+    check_reset_forgets,
+    check_same_detector,
+)
+from edgernn.recording import Track
+from edgernn.train import calibrate, fit_scaling
+from edgernn_device.engine import Engine
+from edgernn_export.artefact import with_card
+from edgernn_export.graph import build_graph
+from edgernn_export.quantize import quantize_int8
+
+Floats = NDArray[np.float32]
+
+CHANNELS = 3
+LEVEL = np.array([20.0, -3.0, 1000.0], np.float32)
+SPREAD = np.array([2.0, 0.1, 300.0], np.float32)
+CONFIGS = {
+    **{kind: NetworkConfig(kind=kind, hidden=16) for kind in NETWORKS},
+    "gru, 2 layers": NetworkConfig(kind="gru", hidden=8, layers=2),
+}
+INT8_TOLERANCE = 0.5
+"""Of scores below 6, an untrained detector's weights being all of one size; 0.2 was measured."""
+
+
+class EngineRunner:
+    """The device's engine as a `Runner`: states go in and come out by way of its arena."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.channels = len(engine.card.channels)
+
+    def fresh(self, streams: int) -> States:
+        return tuple(
+            np.full((streams, *s.shape), s.initial, np.float32) for s in self.engine.card.states
+        )
+
+    def run(self, x: Floats, states: States) -> tuple[Outputs, States]:
+        rows = [self.engine.add_stream() for _ in range(x.shape[1])]
+        names = [state.name for state in self.engine.card.states]
+        for n, row in enumerate(rows):
+            self.engine.set_state(row, {k: s[n] for k, s in zip(names, states, strict=True)})
+        said = self.engine.step(np.array(rows), x)
+        after = [self.engine.state_of(row) for row in rows]
+        for row in rows:
+            self.engine.remove_stream(row)
+        return said, tuple(np.stack([state[name] for state in after]) for name in names)
+
+
+def healthy(samples: int, streams: int, *, seed: int) -> Floats:
+    """(T, N, C) slow waves of related channels with noise, in units of very different size."""
+    generator = np.random.default_rng(seed)
+    t = np.arange(samples)[:, None] + generator.uniform(0, 500, streams)
+    wave = np.sin(2 * np.pi * t / 90)
+    z = np.stack([wave, 0.5 * wave + 0.5 * np.cos(2 * np.pi * t / 47), wave**2], axis=-1)
+    z = z + 0.1 * generator.standard_normal(z.shape)
+    x: Floats = (LEVEL + SPREAD * z).astype(np.float32)
+    return x
+
+
+@cache
+def detector(name: str) -> Detector:
+    """Calibrated but not trained: the properties must hold for any weights."""
+    made = Detector(CHANNELS, CONFIGS[name], span=30, seed=3)
+    x = healthy(3000, 1, seed=0)[:, 0]
+    pieces = [Track("s", np.arange(len(x), dtype=float), x, None)]
+    fit_scaling(made, pieces)
+    calibrate(made, pieces, warm_up=30)
+    return made.eval()
+
+
+@cache
+def engine(name: str, quantization: str) -> Engine:
+    made = detector(name)
+    model = build_graph(made)
+    if quantization == "int8":
+        model = quantize_int8(model)
+    return Engine(with_card(model, a_card(made)))
+
+
+def a_card(made: Detector) -> Card:
+    x = healthy(3000, 1, seed=0)[:, 0]
+    tails = calibrate(
+        Detector(CHANNELS, NetworkConfig(hidden=4), span=30, seed=0), _tracks(x), warm_up=30
+    )
+    return Card(
+        version=CARD_VERSION,
+        name="checks",
+        network="",
+        channels=tuple(Channel(f"c{i}", "", 0.0, 1.0) for i in range(CHANNELS)),
+        period_s=1.0,
+        warm_up=30,
+        states=made.states,
+        tails=tails,
+        alarm=AlarmRule(),
+        quantization="none",
+        tolerance=0.0,
+        provenance=Provenance("", "", "", 0, "", ""),
+    )
+
+
+def _tracks(x: Floats) -> list[Track]:
+    return [Track("s", np.arange(len(x), dtype=float), x, None)]
+
+
+@pytest.fixture(scope="module", params=["torch", "float32 engine", "int8 engine"])
+def place(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def runner(request: pytest.FixtureRequest, place: str) -> Runner:
+    name = str(request.param)
+    if place == "torch":
+        return TorchRunner(detector(name))
+    return EngineRunner(engine(name, "int8" if place == "int8 engine" else "none"))
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> Floats:
+    """(T, N, C), T 2–70, N 1–6, with values, channels and whole samples missing."""
+    t, n = draw(st.integers(2, 70)), draw(st.integers(1, 6))
+    x = healthy(t, n, seed=draw(st.integers(0, 1000)))
+    generator = np.random.default_rng(draw(st.integers(0, 1000)))
+    x[generator.random(x.shape) < draw(st.sampled_from([0.0, 0.1, 0.5]))] = np.nan
+    if draw(st.booleans()):
+        x[:, :, draw(st.integers(0, CHANNELS - 1))] = np.nan
+    if draw(st.booleans()):
+        x[t // 3 : 2 * t // 3] = np.nan
+    return x
+
+
+several = settings(max_examples=12, deadline=None)
+
+
+@given(x=samples(), data=st.data())
+@several
+def test_any_split_of_the_samples_gives_the_same_scores(
+    runner: Runner, x: Floats, data: st.DataObject
+) -> None:
+    cuts = data.draw(st.lists(st.integers(1, len(x) - 1), max_size=5))
+    check_chunk_invariance(runner, x, cuts)
+
+
+@given(x=samples())
+@several
+def test_one_sample_at_a_time_gives_the_same_scores(runner: Runner, x: Floats) -> None:
+    check_chunk_invariance(runner, x, range(1, len(x)))
+
+
+@given(x=samples(), data=st.data())
+@several
+def test_a_stream_does_not_depend_on_its_neighbours(
+    runner: Runner, x: Floats, data: st.DataObject
+) -> None:
+    check_independence(runner, x, data.draw(st.permutations(range(x.shape[1]))))
+
+
+@given(x=samples(), data=st.data())
+@several
+def test_the_future_changes_nothing_that_was_said(
+    runner: Runner, x: Floats, data: st.DataObject
+) -> None:
+    check_causality(runner, x, data.draw(st.integers(1, len(x) - 1)))
+
+
+@given(x=samples())
+@several
+def test_missing_values_have_a_defined_result(runner: Runner, x: Floats) -> None:
+    check_missing_is_defined(runner, x)
+
+
+@given(x=samples())
+@several
+def test_a_reset_forgets_everything(runner: Runner, x: Floats) -> None:
+    check_reset_forgets(runner, x)
+
+
+def test_infinite_readings_leave_every_state_finite(runner: Runner) -> None:
+    x = healthy(40, 2, seed=5)
+    x[10:12, 0, 0], x[20, 1, 2] = np.inf, -np.inf
+    check_missing_is_defined(runner, x)
+
+
+def test_a_shifted_channel_stands_out(runner: Runner) -> None:
+    shift = np.array([0.0, 8.0, 0.0], np.float32) * SPREAD
+    check_fault_stands_out(runner, healthy(600, 2, seed=6), lambda x: x + shift)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@given(x=samples())
+@several
+def test_the_float32_engine_says_what_torch_says(name: str, x: Floats) -> None:
+    check_same_detector(TorchRunner(detector(name)), EngineRunner(engine(name, "none")), x)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@given(x=samples())
+@several
+def test_the_int8_engine_says_nearly_what_torch_says(name: str, x: Floats) -> None:
+    one, other = TorchRunner(detector(name)), EngineRunner(engine(name, "int8"))
+    check_same_detector(one, other, x, tolerance=INT8_TOLERANCE, below=6.0)
+
+
+def test_the_checks_notice_a_detector_that_looks_ahead() -> None:
+    class Peeking(TorchRunner):
+        def run(self, x: Floats, states: States) -> tuple[Outputs, States]:
+            return super().run(np.concatenate([x[1:], x[-1:]]), states)
+
+    with pytest.raises(AssertionError, match="with another future"):
+        check_causality(Peeking(detector("gru")), healthy(40, 1, seed=1), 20)
+
+
+def test_the_checks_notice_a_state_that_is_not_carried() -> None:
+    class Forgetful(TorchRunner):
+        def run(self, x: Floats, states: States) -> tuple[Outputs, States]:
+            return super().run(x, self.fresh(x.shape[1]))
+
+    with pytest.raises(AssertionError, match="in chunks"):
+        check_chunk_invariance(Forgetful(detector("gru")), healthy(40, 1, seed=1), [20])
+
+
+def test_the_checks_notice_streams_that_mix() -> None:
+    class Mixing(TorchRunner):
+        def run(self, x: Floats, states: States) -> tuple[Outputs, States]:
+            return super().run(x - np.nanmean(x, axis=1, keepdims=True), states)
+
+    with pytest.raises(AssertionError, match="alone"):
+        check_independence(Mixing(detector("gru")), healthy(40, 3, seed=1), [1, 2, 0])
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    a, b = (Detector(CHANNELS, NetworkConfig(hidden=8), span=30, seed=9) for _ in range(2))
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_the_card_lists_each_state_as_the_graph_has_it() -> None:
+    card = engine("gru, 2 layers", "none").card
+    assert [msgspec.structs.astuple(state) for state in card.states] == [
+        ("state.gru.0", (8,), 0.0),
+        ("state.gru.1", (8,), 0.0),
+        ("state.forecast", (2 * CHANNELS,), 0.0),
+        ("state.window", (3 * CHANNELS,), 0.0),
+    ]
