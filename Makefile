@@ -29,10 +29,10 @@ lint: $(READY)  ## style, types, who imports whom
 base: $(READY)  ## the device's tests on the base install, without torch and onnx
 	rm -rf build/base $(BASE_VENV)
 	$(BIN)/python -m build --quiet --outdir build/base .
-	$(BIN)/python tests/make_artefact.py build/base/test.onnx
+	$(BIN)/python tests/make_artefact.py build/base
 	$(PYTHON) -m venv $(BASE_VENV)
 	$(BASE_VENV)/bin/python $(PIP_INSTALL) build/base/*.whl pytest pytest-timeout hypothesis
-	EDGERNN_TEST_ARTEFACT=$(abspath build/base/test.onnx) $(BASE_VENV)/bin/pytest tests/device
+	EDGERNN_TEST_ARTEFACT=$(abspath build/base/pump.onnx) $(BASE_VENV)/bin/pytest tests/device
 
 bench: $(READY)  ## speed and memory, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from edgernn.calibration import enter_threshold, leave_threshold
+from edgernn.calibration import enter_threshold, leave_threshold, parse_budget
 from edgernn.card import AlarmRule, Card
 from edgernn.errors import EdgernnError
 
@@ -48,6 +48,7 @@ class Limits(msgspec.Struct, frozen=True):
             value = getattr(rule, name)
             if not (math.isfinite(value) and value >= 0):
                 raise EdgernnError(f"{where}.{name}: expected 0 or more seconds, got {value}")
+        parse_budget(rule.false_alarms, where=f"{where}.false_alarms")
         enter = enter_threshold(rule, card.tails, period_s=card.period_s)
         return cls(
             enter=enter,

@@ -131,7 +131,7 @@ def decode_card(text: str | bytes, *, where: str) -> Card:
                 f"{'upgrade edgernn on this device' if version > CARD_VERSION else 'export again'}"
             )
         card = msgspec.json.decode(text, type=Card)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise EdgernnError(f"{where}: damaged card: {exc}") from exc
     _check(card, where)
     return card
@@ -145,7 +145,7 @@ def _check(card: Card, where: str) -> None:
         (len(set(names)) != len(names), "two channels of one name"),
         (not (math.isfinite(card.period_s) and card.period_s > 0), "period_s must be above 0"),
         (card.warm_up < 0, "warm_up must not be negative"),
-        (any(size < 1 for s in card.states for size in s.shape), "a state with an empty shape"),
+        (any(min(s.shape, default=0) < 1 for s in card.states), "a state with an empty shape"),
         (not card.tails, "no calibration"),
         (
             any(len(t.knots) != len(t.scores) for t in card.tails),

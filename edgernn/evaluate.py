@@ -121,6 +121,7 @@ def _score_track(detector: Detector, card: Card, track: Track, limits: Limits) -
         is_on = np.zeros(len(scores), bool)
         if (edge := alarm.end(float(piece.time_s[0]))) is not None:
             edges.append(edge)
+        alarm.reset()
         for t, (time_s, value) in enumerate(zip(piece.time_s, scores, strict=True)):
             if (edge := alarm.update(float(time_s), float(value))) is not None:
                 edges.append(edge)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mosquitto import Mosquitto, find_mosquitto
+from mosquitto import Mosquitto, find_mosquitto
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from edgernn_device.address import Access, BrokerAddress
 from edgernn_device.link import Link, Message
 from edgernn_device.record import Recorded, record
 from edgernn_device.replay import replay
-from tests.mosquitto import Mosquitto
+from mosquitto import Mosquitto
 
 Inbox = queue.Queue[Any]
 WAIT_S = 10.0

@@ -24,7 +24,7 @@ from edgernn_device.link import Link
 from edgernn_device.payload import RawSample
 from edgernn_device.record import Recorded, record
 from edgernn_device.tape import Tape
-from tests.mosquitto import Mosquitto, free_port
+from mosquitto import Mosquitto, free_port
 
 WAIT_S = 10.0
 START_S = 1_780_000_000.0

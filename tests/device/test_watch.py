@@ -14,7 +14,7 @@ from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress
 from edgernn_device.link import Link
 from edgernn_device.watch import Watched, printable, watch
-from tests.mosquitto import Mosquitto, free_port
+from mosquitto import Mosquitto, free_port
 
 WAIT_S = 10.0
 

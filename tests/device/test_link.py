@@ -16,7 +16,7 @@ import pytest
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, Credentials, find_credentials
 from edgernn_device.link import Link, Message
-from tests.mosquitto import Mosquitto, free_port
+from mosquitto import Mosquitto, free_port
 
 WAIT_S = 10.0
 AVAILABILITY = "edgernn/a/availability"

@@ -1,0 +1,232 @@
+"""The agent as a process of its own, on a real Mosquitto."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mosquitto import Mosquitto, find_mosquitto
+
+from edgernn_device.address import Access, BrokerAddress, Credentials
+from edgernn_device.link import Link, Message
+from edgernn_device.replay import replay
+
+PATIENCE_S = 30.0
+
+
+class Listener:
+    """Everything under edgernn/, by topic."""
+
+    def __init__(self, broker: Mosquitto, credentials: Credentials | None = None) -> None:
+        self.messages: dict[str, list[Any]] = {}
+        self._changed = threading.Condition()
+        self._link = Link(
+            Access(address=BrokerAddress.parse(broker.address), credentials=credentials),
+            client_id="test-listener",
+            subscriptions=[("edgernn/#", 1)],
+            on_message=self._take,
+        )
+
+    def __enter__(self) -> "Listener":
+        self._link.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._link.stop()
+
+    def wait_for(self, is_so: Callable[[], bool], what: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(is_so, PATIENCE_S), f"{what}; got {list(self.messages)}"
+
+    def last(self, topic: str) -> Any:
+        return self.messages.get(topic, [None])[-1]
+
+    def alerts(self, stream: str) -> list[dict[str, Any]]:
+        return self.messages.get(f"edgernn/pi/{stream}/alert", [])
+
+    def wait_until_scored(self, samples: int) -> None:
+        self.wait_for(lambda: _samples(self.last("edgernn/pi/health")) >= samples, "health")
+
+    def _take(self, message: Message) -> None:
+        text = message.payload.decode()
+        with self._changed:
+            content = json.loads(text) if text.startswith("{") else text
+            self.messages.setdefault(message.topic, []).append(content)
+            self._changed.notify_all()
+        self._link.ack(message)
+
+
+def _samples(health: dict[str, Any] | None) -> int:
+    return int(health["samples"]) if health else 0
+
+
+@contextmanager
+def agent(
+    folder: Path, artefact: Path, broker: Mosquitto, *, output: str = "", more: str = ""
+) -> Iterator["subprocess.Popen[str]"]:
+    """An agent called "pi"; `output` are more lines of [output], `more` further tables."""
+    path = folder / "agent.toml"
+    path.write_text(
+        f'model = "{artefact}"\nnode = "pi"\n[output]\nhealth_every_s = 0.2\n{output}\n'
+        f'[broker]\naddress = "{broker.address}"\n{more}'
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgernn", "agent", str(path)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def play(broker: Mosquitto, recording: Path, *streams: str) -> int:
+    access = Access(address=BrokerAddress.parse(broker.address))
+    return replay(recording, access, streams=streams, speed=0).samples
+
+
+def online(listener: Listener) -> None:
+    listener.wait_for(lambda: bool(listener.messages.get("edgernn/pi/health")), "no health report")
+
+
+def test_a_planted_fault_is_alerted_on_every_stream_and_a_healthy_one_stays_quiet(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, healthy_csv: Path, faulty_csv: Path
+) -> None:
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto):
+        online(listener)
+        played = play(mosquitto, faulty_csv, "a", "b") + play(mosquitto, healthy_csv, "c")
+        listener.wait_until_scored(played)
+        found = {name: bool(listener.alerts(name)) for name in ("a", "b", "c")}
+        assert found == {"a": True, "b": True, "c": False}
+
+
+def test_two_streams_with_the_same_samples_get_the_same_alerts(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, faulty_csv: Path
+) -> None:
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto):
+        online(listener)
+        listener.wait_until_scored(play(mosquitto, faulty_csv, "a", "b"))
+        edges = [[(x["edge"], x["time"], x["score"]) for x in listener.alerts(n)] for n in "ab"]
+        assert edges[0] == edges[1]
+
+
+def test_alerts_still_arrive_after_the_broker_was_restarted(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, faulty_csv: Path
+) -> None:
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto) as process:
+        online(listener)
+        mosquitto.restart()
+        listener.wait_for(
+            lambda: listener.messages["edgernn/pi/availability"].count("online") >= 2, "not back"
+        )
+        listener.wait_until_scored(play(mosquitto, faulty_csv, "a"))
+        assert (process.poll(), bool(listener.alerts("a"))) == (None, True)
+
+
+def test_sigterm_ends_the_agent_with_exit_code_0_and_availability_offline(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path
+) -> None:
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto) as process:
+        online(listener)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(PATIENCE_S)
+        listener.wait_for(
+            lambda: listener.last("edgernn/pi/availability") == "offline", "still online"
+        )
+        assert code == 0
+
+
+def test_a_killed_agent_is_reported_offline_by_its_last_will(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path
+) -> None:
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto) as process:
+        online(listener)
+        process.kill()
+        listener.wait_for(
+            lambda: listener.last("edgernn/pi/availability") == "offline", "still online"
+        )
+
+
+def test_garbage_is_counted_by_reason_and_good_samples_go_on(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, healthy_csv: Path
+) -> None:
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto):
+        online(listener)
+        link = Link(Access(address=BrokerAddress.parse(mosquitto.address)), client_id="garbage")
+        link.start()
+        for payload in (b"\xff\x00", b"[]", b'{"pressure": "high"}', b'{"colour": 3}', b"{" * 9999):
+            link.publish("sensors/a/telemetry", payload, qos=1)
+        link.stop()
+        listener.wait_until_scored(play(mosquitto, healthy_csv, "a"))
+        dropped = listener.last("edgernn/pi/health")["dropped"]
+        assert dropped == {"not_json": 2, "not_samples": 1, "not_a_number": 1, "no_channel": 1}
+
+
+def test_a_silent_stream_becomes_stale(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, healthy_csv: Path
+) -> None:
+    quick = "[input]\nstale_after_s = 0.5\n"
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto, more=quick):
+        online(listener)
+        play(mosquitto, healthy_csv, "a")
+        listener.wait_for(
+            lambda: (listener.last("edgernn/pi/a/state") or {}).get("state") == "stale", "not stale"
+        )
+
+
+def test_scores_are_published_on_request_and_no_more_often_than_asked(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, healthy_csv: Path
+) -> None:
+    wanted = "scores = true\nscore_every_s = 60.0"
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto, output=wanted):
+        online(listener)
+        played = play(mosquitto, healthy_csv, "a")
+        listener.wait_until_scored(played)
+        assert 1 <= len(listener.messages["edgernn/pi/a/score"]) <= played // 60 + 1
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker that lets only "agent" in, with the password "right"."""
+    if find_mosquitto() is None:
+        pytest.skip("no mosquitto on the PATH or in /usr/sbin")
+    with Mosquitto(tmp_path, users={"agent": "right"}) as broker:
+        yield broker
+
+
+def guest(broker: Mosquitto, artefact: Path, password: str) -> "subprocess.Popen[str]":
+    words = ("agent", str(artefact), "--node", "pi", "--broker", broker.address, "--user", "agent")
+    return subprocess.Popen(
+        [sys.executable, "-m", "edgernn", *words],
+        env={**os.environ, "EDGERNN_MQTT_PASSWORD": password},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_password_from_the_environment_lets_the_agent_in(
+    guarded: Mosquitto, artefact: Path
+) -> None:
+    process = guest(guarded, artefact, "right")
+    with Listener(guarded, Credentials(user="agent", password="right")) as listener:
+        online(listener)
+    process.terminate()
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+
+
+def test_a_wrong_password_is_said_in_one_line_with_exit_code_2(
+    guarded: Mosquitto, artefact: Path
+) -> None:
+    process = guest(guarded, artefact, "wrong")
+    _, said = process.communicate(timeout=PATIENCE_S)
+    ours = [line for line in said.splitlines() if line.startswith("edgernn:")]
+    assert (process.returncode, len(ours), "password" in ours[0]) == (2, 1, True)

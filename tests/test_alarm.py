@@ -1,0 +1,210 @@
+"""The alarm: every transition, and what must hold for any scores at all."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgernn.alarm import CRITICAL_ABOVE, Alarm, AlarmState, Edge, Limits
+from edgernn.calibration import enter_threshold, leave_threshold
+from edgernn.card import AlarmRule
+from edgernn.errors import EdgernnError
+from tests.cards import CARD, make_limits
+
+SCORES = st.lists(st.floats(0, 10) | st.just(math.nan), max_size=200)
+LIMITS = st.builds(
+    make_limits,
+    min_duration_s=st.integers(0, 5).map(float),
+    recover_s=st.integers(0, 5).map(float),
+    cooldown_s=st.integers(0, 10).map(float),
+)
+HIGH, MIDDLE, LOW = 6.0, 4.5, 1.0  # around enter = 5 and leave = 4
+
+
+def run(alarm: Alarm, scores: Sequence[float], *, start_s: float = 0.0) -> list[Edge]:
+    """One score a second."""
+    edges = [alarm.update(start_s + t, score) for t, score in enumerate(scores)]
+    return [edge for edge in edges if edge is not None]
+
+
+def states(limits: Limits, scores: Sequence[float]) -> list[str]:
+    alarm = Alarm(limits)
+    found = []
+    for t, score in enumerate(scores):
+        alarm.update(float(t), score)
+        found.append(str(alarm.state))
+    return found
+
+
+def test_an_alarm_goes_on_with_the_first_score_at_the_threshold() -> None:
+    assert run(Alarm(make_limits()), [LOW, 4.99, 5.0]) == [
+        Edge(is_on=True, time_s=2.0, onset_s=2.0, score=5.0)
+    ]
+
+
+def test_an_alarm_stays_off_until_the_minimum_duration_is_over() -> None:
+    limits = make_limits(min_duration_s=2)
+    assert states(limits, [HIGH] * 3) == ["pending", "pending", "on"]
+    assert run(Alarm(limits), [LOW, HIGH, HIGH, HIGH])[0].onset_s == 1.0
+
+
+def test_a_pending_alarm_is_over_with_one_score_below_the_threshold() -> None:
+    assert states(make_limits(min_duration_s=2), [HIGH, HIGH, MIDDLE, HIGH, HIGH]) == [
+        "pending",
+        "pending",
+        "off",
+        "pending",
+        "pending",
+    ]
+
+
+def test_an_alarm_that_is_on_stays_on_between_the_thresholds() -> None:
+    assert states(make_limits(recover_s=0), [HIGH] + [MIDDLE] * 5) == ["on"] * 6
+
+
+def test_an_alarm_goes_off_after_the_recovery_time_below_the_leave_threshold() -> None:
+    assert states(make_limits(recover_s=2), [HIGH, LOW, LOW, LOW, LOW]) == [
+        "on",
+        "recovering",
+        "recovering",
+        "off",
+        "off",
+    ]
+
+
+def test_a_relapse_while_recovering_is_the_same_alarm_and_recovery_begins_again() -> None:
+    limits = make_limits(recover_s=2)
+    assert states(limits, [HIGH, LOW, MIDDLE, LOW, LOW, LOW]) == [
+        "on",
+        "recovering",
+        "on",
+        "recovering",
+        "recovering",
+        "off",
+    ]
+
+
+def test_the_off_edge_says_the_highest_score_and_the_onset() -> None:
+    edges = run(Alarm(make_limits(recover_s=0)), [HIGH, 9.0, HIGH, LOW])
+    assert edges[1] == Edge(is_on=False, time_s=3.0, onset_s=0.0, score=9.0)
+
+
+def test_no_alarm_goes_on_while_it_cools_down() -> None:
+    limits = make_limits(recover_s=0, cooldown_s=5)
+    edges = run(Alarm(limits), [HIGH, LOW] + [HIGH] * 10)
+    assert [(edge.is_on, edge.time_s) for edge in edges] == [(True, 0), (False, 1), (True, 6)]
+    assert edges[2].onset_s == 2.0
+
+
+def test_a_score_during_cool_down_is_pending() -> None:
+    limits = make_limits(recover_s=0, cooldown_s=5)
+    assert states(limits, [HIGH, LOW, HIGH, LOW])[2:] == ["pending", "off"]
+
+
+@pytest.mark.parametrize("before", [[], [HIGH], [HIGH, LOW]])
+def test_a_nan_score_changes_no_state(before: list[float]) -> None:
+    alarm = Alarm(make_limits(recover_s=9))
+    run(alarm, before)
+    state, since_s = alarm.state, alarm.since_s
+    assert run(alarm, [math.nan] * 50, start_s=100.0) == []
+    assert (alarm.state, alarm.since_s) == (state, since_s)
+
+
+def test_ending_an_alarm_that_is_on_gives_its_off_edge() -> None:
+    alarm = Alarm(make_limits())
+    run(alarm, [HIGH, 7.0])
+    assert alarm.end(9.0) == Edge(is_on=False, time_s=9.0, onset_s=0.0, score=7.0)
+    assert alarm.state is AlarmState.OFF
+
+
+@pytest.mark.parametrize("scores", [[], [LOW], [HIGH]])
+def test_ending_an_alarm_that_is_not_on_gives_no_edge(scores: list[float]) -> None:
+    alarm = Alarm(make_limits(min_duration_s=9))
+    run(alarm, scores)
+    assert alarm.end(9.0) is None
+    assert alarm.is_quiet
+
+
+def test_reset_forgets_the_cool_down() -> None:
+    alarm = Alarm(make_limits(recover_s=0, cooldown_s=1000))
+    run(alarm, [HIGH, LOW])
+    alarm.reset()
+    assert run(alarm, [HIGH], start_s=2.0) == [Edge(True, 2.0, 2.0, HIGH)]
+
+
+def test_since_is_the_time_at_which_the_state_began() -> None:
+    alarm = Alarm(make_limits(min_duration_s=2))
+    run(alarm, [LOW, HIGH, HIGH, HIGH, HIGH])
+    assert (alarm.state, alarm.since_s) == (AlarmState.ON, 3.0)
+
+
+@given(LIMITS, SCORES)
+def test_edges_alternate_on_and_off_and_rise_in_time(limits: Limits, scores: list[float]) -> None:
+    edges = run(Alarm(limits), scores)
+    assert [edge.is_on for edge in edges] == [i % 2 == 0 for i in range(len(edges))]
+    assert [edge.time_s for edge in edges] == sorted({edge.time_s for edge in edges})
+
+
+@given(LIMITS, st.lists(st.floats(0, 5, exclude_max=True), max_size=100))
+def test_scores_below_the_enter_threshold_never_raise_an_alarm(
+    limits: Limits, scores: list[float]
+) -> None:
+    alarm = Alarm(limits)
+    assert run(alarm, scores) == []
+    assert alarm.is_quiet
+
+
+@given(LIMITS, SCORES)
+def test_every_off_edge_has_the_onset_of_its_on_edge(limits: Limits, scores: list[float]) -> None:
+    edges = run(Alarm(limits), scores)
+    for on, off in zip(edges[::2], edges[1::2], strict=False):
+        assert on.onset_s == off.onset_s
+        assert on.time_s - on.onset_s >= limits.min_duration_s
+        assert off.score >= on.score >= limits.enter
+
+
+@given(LIMITS, SCORES)
+def test_alarms_are_at_least_the_cool_down_apart(limits: Limits, scores: list[float]) -> None:
+    edges = run(Alarm(limits), scores)
+    for off, on in zip(edges[1::2], edges[2::2], strict=False):
+        assert on.time_s - off.time_s >= limits.cooldown_s
+
+
+@given(LIMITS, SCORES)
+def test_is_on_holds_exactly_between_the_edges(limits: Limits, scores: list[float]) -> None:
+    alarm = Alarm(limits)
+    is_on = False
+    for t, score in enumerate(scores):
+        if (edge := alarm.update(float(t), score)) is not None:
+            is_on = edge.is_on
+        assert alarm.is_on == is_on
+
+
+def test_limits_follow_from_the_rule_and_the_card() -> None:
+    rule = AlarmRule("2/day", min_duration_s=1, recover_s=2, cooldown_s=3)
+    enter = enter_threshold(rule, CARD.tails, period_s=CARD.period_s)
+    assert Limits.from_rule(rule, CARD) == Limits(enter, leave_threshold(enter), 1, 2, 3)
+
+
+@pytest.mark.parametrize("name", ["min_duration_s", "recover_s", "cooldown_s"])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_a_duration_that_makes_no_sense_is_refused(name: str, value: float) -> None:
+    changes: dict[str, Any] = {name: value}
+    rule = msgspec.structs.replace(AlarmRule(), **changes)
+    with pytest.raises(EdgernnError, match=rf"^a\.toml: alarm\.{name}: expected 0 or more seconds"):
+        Limits.from_rule(rule, CARD, where="a.toml: alarm")
+
+
+def test_a_budget_that_makes_no_sense_is_refused_with_its_path() -> None:
+    with pytest.raises(EdgernnError, match=r"^a\.toml: alarm\.false_alarms: expected a number"):
+        Limits.from_rule(AlarmRule("1/moon"), CARD, where="a.toml: alarm")
+
+
+def test_an_alert_is_critical_a_thousand_times_above_the_threshold() -> None:
+    limits = make_limits(enter=5.0)
+    assert limits.severity(5.0 + CRITICAL_ABOVE) == "critical"
+    assert limits.severity(math.nextafter(5.0 + CRITICAL_ABOVE, 0)) == "warning"

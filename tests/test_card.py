@@ -1,0 +1,159 @@
+"""The card: a round trip, and a sentence for each way in which one can be damaged."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgernn.card import (
+    CARD_VERSION,
+    AlarmRule,
+    Card,
+    Channel,
+    Provenance,
+    State,
+    Tail,
+    decode_card,
+    encode_card,
+)
+from edgernn.errors import EdgernnError
+from tests.cards import CARD, TAIL, make_card, make_tail
+
+WORDS = st.text(max_size=12)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+POSITIVE = st.floats(1e-6, 1e6)
+POINTS = st.lists(POSITIVE, min_size=2, max_size=8).map(sorted).map(tuple)
+
+TAILS = POINTS.flatmap(
+    lambda knots: st.builds(
+        Tail,
+        view=WORDS,
+        knots=st.just(knots),
+        scores=st.just(knots),
+        shape=POSITIVE,
+        scale=POSITIVE,
+        extremal_index=st.floats(0.01, 1.0),
+    )
+)
+CARDS = st.builds(
+    Card,
+    version=st.just(CARD_VERSION),
+    name=WORDS,
+    network=WORDS,
+    channels=st.lists(
+        st.builds(Channel, WORDS, WORDS, NUMBERS, NUMBERS),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda channel: channel.name,
+    ).map(tuple),
+    period_s=POSITIVE,
+    warm_up=st.integers(0, 10_000),
+    states=st.lists(
+        st.builds(
+            State, WORDS, st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple), NUMBERS
+        ),
+        max_size=3,
+    ).map(tuple),
+    tails=st.lists(TAILS, min_size=1, max_size=2).map(tuple),
+    alarm=st.builds(AlarmRule, WORDS, POSITIVE, POSITIVE, POSITIVE),
+    quantization=WORDS,
+    tolerance=POSITIVE,
+    provenance=st.builds(Provenance, WORDS, WORDS, WORDS, st.integers(0, 2**63 - 1), WORDS, WORDS),
+)
+
+
+def refusal(text: str | bytes) -> str:
+    with pytest.raises(EdgernnError) as caught:
+        decode_card(text, where="pump.onnx")
+    return str(caught.value)
+
+
+@given(CARDS)
+def test_a_card_is_the_same_after_writing_and_reading(card: Card) -> None:
+    assert decode_card(encode_card(card), where="a") == card
+
+
+def test_a_newer_card_asks_for_a_newer_edgernn() -> None:
+    newer = encode_card(make_card(version=CARD_VERSION + 1))
+    assert refusal(newer) == (
+        f"pump.onnx: card version {CARD_VERSION + 1}, this edgernn reads version {CARD_VERSION}; "
+        "upgrade edgernn on this device"
+    )
+
+
+def test_an_older_card_asks_for_another_export() -> None:
+    assert refusal(encode_card(make_card(version=0))).endswith("; export again")
+
+
+def test_a_newer_card_is_known_by_its_version_even_if_its_fields_are_unknown() -> None:
+    assert "upgrade edgernn" in refusal(f'{{"version": {CARD_VERSION + 1}, "layers": []}}')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        "{}",
+        '{"version": "1"}',
+        '{"version": 1}',
+        '{"version": 1, "name": 5}',
+        b"\xff\xfe",
+        b'{"version": 1, "name": "\xff"}',
+        '{"version": 1, "name": ' + "[" * 100_000,
+    ],
+)
+def test_damaged_json_is_a_sentence(text: str | bytes) -> None:
+    assert refusal(text).startswith("pump.onnx: damaged card: ")
+
+
+def test_an_unknown_field_is_named() -> None:
+    fields = msgspec.to_builtins(CARD) | {"colour": "blue"}
+    assert "unknown field `colour`" in refusal(msgspec.json.encode(fields))
+
+
+@pytest.mark.parametrize("cut", [1, 10, 100, 400])
+def test_a_truncated_card_is_a_sentence(cut: int) -> None:
+    assert refusal(encode_card(CARD)[:-cut]).startswith("pump.onnx: damaged card: ")
+
+
+FLOW = CARD.channels[0]
+TWO_NAMES = "two channels of one name"
+EMPTY_SHAPE = "a state with an empty shape"
+OUTSIDE = "a tail outside its range"
+LENGTHS = "knots and scores differ in length"
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"channels": ()}, "no channels"),
+        ({"channels": (FLOW, FLOW)}, TWO_NAMES),
+        ({"period_s": 0.0}, "period_s must be above 0"),
+        ({"period_s": -1.0}, "period_s must be above 0"),
+        ({"warm_up": -1}, "warm_up must not be negative"),
+        ({"states": (State("state.gru.0", (4, 0), 0.0),)}, EMPTY_SHAPE),
+        ({"states": (State("state.gru.0", (), 0.0),)}, EMPTY_SHAPE),
+        ({"tails": ()}, "no calibration"),
+        ({"tails": (make_tail(knots=TAIL.knots[:-1]),)}, LENGTHS),
+        ({"tails": (TAIL, make_tail(shape=0.0))}, OUTSIDE),
+        ({"tails": (make_tail(scale=-1.0),)}, OUTSIDE),
+        ({"tails": (make_tail(extremal_index=0.0),)}, OUTSIDE),
+        ({"tails": (make_tail(extremal_index=1.01),)}, OUTSIDE),
+    ],
+)
+def test_a_card_that_makes_no_sense_says_what_is_wrong(changes: dict[str, Any], what: str) -> None:
+    assert refusal(encode_card(make_card(**changes))) == f"pump.onnx: damaged card: {what}"
+
+
+def test_a_new_detector_recovers_after_30_periods_and_is_quiet_for_60() -> None:
+    rule = AlarmRule.for_period(0.5)
+    assert (rule.recover_s, rule.cooldown_s, rule.min_duration_s) == (15.0, 30.0, 0.0)
+
+
+def test_channel_names_are_in_the_order_of_the_channels() -> None:
+    assert CARD.channel_names == ("flow", "heat")
