@@ -96,6 +96,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channels: tuple[Channel, ...]
     period_s: float
     """Time between samples."""
+    max_gap_s: float
+    """Up to this, missing samples are bridged; after a longer gap a stream starts afresh."""
     warm_up: int
     """Samples after a fresh start whose scores do not count."""
     states: tuple[State, ...]
@@ -144,6 +146,7 @@ def _check(card: Card, where: str) -> None:
         (not names, "no channels"),
         (len(set(names)) != len(names), "two channels of one name"),
         (not (math.isfinite(card.period_s) and card.period_s > 0), "period_s must be above 0"),
+        (not card.max_gap_s >= 0, "max_gap_s must not be negative"),
         (card.warm_up < 0, "warm_up must not be negative"),
         (any(min(s.shape, default=0) < 1 for s in card.states), "a state with an empty shape"),
         (not card.tails, "no calibration"),

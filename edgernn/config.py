@@ -41,6 +41,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Share of the recording for early stopping."""
     calibration: float = 0.25
     """Share of the recording, its end, for calibration: training never sees it."""
+    threads: int = 1
+    """Of the CPU. These networks are small: on two idle cores a second thread saved 45 % of the
+    time, on two busy ones it took six times as long."""
     device: str = "auto"
     """"auto" (CUDA where there is one), "cpu" or "cuda"."""
 
@@ -55,6 +58,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "hide": (0.0, 0.9),
             "validation": (0.05, 0.45),
             "calibration": (0.05, 0.45),
+            "threads": (1, 1024),
             "seed": (0, 2**63 - 1),
         }
         for name, (low, high) in limits.items():

@@ -112,7 +112,7 @@ def _score_track(detector: Detector, card: Card, track: Track, limits: Limits) -
     alarm = Alarm(limits)
     parts = []
     edges: list[Edge] = []
-    for piece in segments(track, period_s=card.period_s, max_gap_s=60 * card.period_s):
+    for piece in segments(track, period_s=card.period_s, max_gap_s=card.max_gap_s):
         with torch.no_grad():
             x = torch.from_numpy(piece.x).unsqueeze(1)  # (T, 1, C)
             score, contribution, expected, *_ = detector(x, *detector.fresh_state(1))

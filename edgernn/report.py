@@ -17,7 +17,7 @@ from edgernn.recording import Track
 from edgernn.run import EpochLoss
 
 BLUE, ORANGE, RED, GREY = "#2b6cb0", "#c05621", "#c53030", "#a0aec0"
-FAULT_COLOUR = "#fed7d7"
+FAULT_COLOUR = "#feebc8"
 STYLE: Any = {
     "axes.grid": True,
     "axes.spines.right": False,

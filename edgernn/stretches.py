@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ def read_recordings(config: Config, base: Path) -> Recording:
             f"recording: no file matches {', '.join(r.path for r in config.recording)}"
         )
     tracks: list[Track] = []
-    notes: list[str] = []
+    notes: dict[str, list[str]] = {}  # what had to be put right → in which files
     periods: dict[Path, float] = {}
     first: Recording | None = None
     for path, item in files:
@@ -44,39 +43,55 @@ def read_recordings(config: Config, base: Path) -> Recording:
                 f"{path}: channels {', '.join(part.channels)}; "
                 f"{files[0][0]} has {', '.join(first.channels)}"
             )
-        notes += [f"{path.name}: {note}" for note in part.notes]
+        for note in part.notes:
+            notes.setdefault(note, []).append(path.name)
         for track in part.tracks:
             healthy, labelled = _leave_out_faults(_head(track, item.first_rows))
             tracks.append(healthy)
             if labelled:
-                notes.append(f"{path.name}: {labelled} rows labelled as faults are left out")
+                note = f"{labelled} rows labelled as faults are left out"
+                notes.setdefault(note, []).append(path.name)
     assert first is not None
     return Recording(
-        first.channels, first.units, tuple(tracks), _common_period(periods), tuple(notes)
+        first.channels, first.units, tuple(tracks), _common_period(periods), _sentences(notes)
     )
 
 
 def split(recording: Recording, config: Config) -> Stretches:
-    """Cut every track along time: the first part to fit, then validation, the end calibration."""
-    period_s = recording.period_s
-    max_gap_s = config.max_gap_s or 60 * period_s
+    """Cut every track along time: the first part to fit, then validation, the end calibration.
+
+    A calibration piece begins one window early, with samples that only warm the detector up:
+    a short recording has none to spare.
+    """
+    lead = config.score.window
     parts: tuple[list[Track], list[Track], list[Track]] = ([], [], [])
     for track in recording.tracks:
-        pieces = segments(track, period_s=period_s, max_gap_s=max_gap_s)
+        pieces = segments(
+            track, period_s=recording.period_s, max_gap_s=max_gap_s(recording, config)
+        )
         total = sum(len(piece.time_s) for piece in pieces)
-        calibration_from = total - round(total * config.training.calibration)
-        validation_from = calibration_from - round(total * config.training.validation)
+        to = total - round(total * config.training.calibration)
+        fit_to = to - round(total * config.training.validation)
         start = 0
         for piece in pieces:
-            cuts = [c - start for c in (validation_from, calibration_from)]
-            for part, cut in zip(parts, _cut(piece, cuts), strict=True):
-                if len(cut.time_s) > 1:
-                    part.append(cut)
-            start += len(piece.time_s)
+            end = start + len(piece.time_s)
+            wanted = [(start, fit_to), (max(fit_to, start), to)]
+            if end > to:
+                wanted.append((to - lead, end))
+            for part, (first, last) in zip(parts, wanted, strict=False):
+                rows = slice(max(first - start, 0), max(last - start, 0))
+                if len(piece.time_s[rows]) > 1:
+                    part.append(Track(piece.stream, piece.time_s[rows], piece.x[rows], None))
+            start = end
     for part, what in zip(parts, ("to fit", "for validation", "for calibration"), strict=True):
         if not part:
-            raise EdgernnError(f"the recording is too short: nothing is left {what}")
+            raise EdgernnError(f"the recording is too short: nothing is left {what}; record longer")
     return Stretches(*parts)
+
+
+def max_gap_s(recording: Recording, config: Config) -> float:
+    """Up to this, missing samples are bridged."""
+    return config.max_gap_s or 60 * recording.period_s
 
 
 def side_by_side(pieces: Sequence[Track], streams: int, *, at_least: int) -> Tensor:
@@ -97,18 +112,20 @@ def _head(track: Track, rows: int | None) -> Track:
     return Track(track.stream, track.time_s[:rows], track.x[:rows], label)
 
 
-def _cut(piece: Track, cuts: Sequence[int]) -> list[Track]:
-    """A piece cut at row numbers that may lie outside it: always len(cuts) + 1 parts."""
-    edges = [0, *(min(max(cut, 0), len(piece.time_s)) for cut in cuts), len(piece.time_s)]
-    return [Track(piece.stream, piece.time_s[a:b], piece.x[a:b], None) for a, b in pairwise(edges)]
-
-
 def _leave_out_faults(track: Track) -> tuple[Track, int]:
     """Rows labelled as faults become missing: a healthy detector must not learn them."""
     if track.label is None or not (is_fault := track.label != "").any():
         return track, 0
     x = np.where(is_fault[:, None], np.float32(np.nan), track.x)
     return Track(track.stream, track.time_s, x, None), int(is_fault.sum())
+
+
+def _sentences(notes: dict[str, list[str]]) -> tuple[str, ...]:
+    """Each note once, with the file or the number of files it holds for."""
+    return tuple(
+        f"{files[0] if len(files) == 1 else f'{len(files)} files'}: {note}"
+        for note, files in notes.items()
+    )
 
 
 def _common_period(periods: dict[Path, float]) -> float:

@@ -18,7 +18,7 @@ from edgernn.errors import EdgernnError
 from edgernn.nets.detector import Detector
 from edgernn.recording import Recording, Track
 from edgernn.run import EpochLoss, Run, build_detector, pick_device
-from edgernn.stretches import Stretches, side_by_side, split
+from edgernn.stretches import Stretches, max_gap_s, side_by_side, split
 from edgernn.tails import fit_tail
 
 Floats = NDArray[np.float32]
@@ -53,6 +53,7 @@ def train(
         network=_describe(config, len(recording.channels)),
         channels=_channels(recording, stretches.fit),
         period_s=period_s,
+        max_gap_s=max_gap_s(recording, config),
         warm_up=config.score.window,
         states=detector.states,
         tails=tails,

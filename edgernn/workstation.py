@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import msgspec
+import torch
 from tqdm import tqdm
 
 from edgernn.alarm import Limits
@@ -110,6 +111,7 @@ def train(
         f"{rows:,} samples of {len(recording.channels)} channels every {recording.period_s:g} s "
         f"in {len(recording.tracks)} stream(s)"
     )
+    torch.set_num_threads(config.training.threads)
     with tqdm(total=config.training.epochs, unit="epoch", disable=None) as bar:
         run, losses = train_detector(
             config, recording, name=folder.name, on_epoch=lambda loss: _show(bar, loss)
@@ -149,6 +151,7 @@ def evaluate(
     The threshold comes from the budget of false alarms, never from the labels.
     """
     run = load_run(run_folder)
+    torch.set_num_threads(run.config.training.threads)
     rule = run.card.alarm
     if false_alarms is not None:
         rule = msgspec.structs.replace(rule, false_alarms=false_alarms)
@@ -173,8 +176,8 @@ def summary(metrics: Metrics, *, has_labels: bool) -> str:
         hours = f"{metrics.healthy_hours:.1f} h"
         return f"{metrics.alarms} alarm(s) in {hours}; no labels to compare with"
     lines = [
-        f"rows: precision {metrics.precision:.3f}  recall {metrics.recall:.3f}  F1 {metrics.f1:.3f}  "
-        f"false-alarm rate {metrics.false_alarm_rate:.4f}  "
+        f"rows: precision {metrics.precision:.3f}  recall {metrics.recall:.3f}  "
+        f"F1 {metrics.f1:.3f}  false-alarm rate {metrics.false_alarm_rate:.4f}  "
         f"missed-alarm rate {metrics.missed_alarm_rate:.4f}",
         f"alarms: {metrics.alarms}, of them false {metrics.false_alarms} "
         f"in {metrics.healthy_hours:.1f} healthy hours",

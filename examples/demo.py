@@ -80,9 +80,8 @@ def main() -> int:
     print_table(found, false)
     draw(folder / "demo.png", engine.card, tracks, scores, alarms, threshold=alerts[0]["threshold"])
     print(f"\n{folder / 'demo.png'}: signals, scores, threshold, alerts")
-    print(
-        f"{folder / 'alerts.jsonl'}: {len(alerts)} alerts; {time.monotonic() - began_s:.0f} s in all"
-    )
+    took_s = time.monotonic() - began_s
+    print(f"{folder / 'alerts.jsonl'}: {len(alerts)} alerts; {took_s:.0f} s in all")
     is_good = all(row.delay_s is not None for row in found) and not any(
         alarms[name] for name, faults in PLANTED.items() if not faults
     )
@@ -143,7 +142,7 @@ class Listener:
         self._changed = threading.Condition()
         self._link = Link(
             Access(address=BrokerAddress.parse(address)),
-            client_id="edgernn-demo",
+            client_id="demo-listener",
             subscriptions=[("edgernn/demo/#", 1)],
             on_message=self._take,
         )
@@ -249,7 +248,7 @@ def draw(
                 )
             shade(score, track.time_s, on, colour=RED, label="alarm on", alpha=0.3)
             score.legend(loc="upper right", frameon=False, ncols=3)
-        rows[0].legend(loc="upper right", frameon=False, ncols=6, bbox_to_anchor=(1, 1.25))
+        rows[0].legend(loc="upper right", frameon=False, ncols=7, bbox_to_anchor=(1, 1.25))
         figure.savefig(path, dpi=110)
 
 

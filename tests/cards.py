@@ -21,6 +21,7 @@ CARD = Card(
     network="gru 2→4",
     channels=(Channel("flow", "l/min", 40.0, 120.0), Channel("heat", "", 20.0, 45.0)),
     period_s=1.0,
+    max_gap_s=60.0,
     warm_up=3,
     states=(State("state.gru.0", (4,), 0.0),),
     tails=(TAIL,),

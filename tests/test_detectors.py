@@ -111,6 +111,7 @@ def a_card(made: Detector) -> Card:
         network="",
         channels=tuple(Channel(f"c{i}", "", 0.0, 1.0) for i in range(CHANNELS)),
         period_s=1.0,
+        max_gap_s=60.0,
         warm_up=30,
         states=made.states,
         tails=tails,

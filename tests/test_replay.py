@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mosquitto import Mosquitto
 
 from edgernn.errors import EdgernnError
 from edgernn.recording import read_recording, write_recording
@@ -19,7 +20,6 @@ from edgernn_device.address import Access, BrokerAddress
 from edgernn_device.link import Link, Message
 from edgernn_device.record import Recorded, record
 from edgernn_device.replay import replay
-from mosquitto import Mosquitto
 
 Inbox = queue.Queue[Any]
 WAIT_S = 10.0

@@ -140,10 +140,3 @@ def test_too_few_exceedances_to_say_count_as_lone(exceedances: list[int]) -> Non
     surprise = np.zeros(100)
     surprise[exceedances] = 1.0
     assert extremal_index([surprise], 0.5) == 1.0
-
-
-@pytest.mark.parametrize("length", [10, 1000])
-def test_one_long_cluster_has_the_smallest_index_that_makes_sense(length: int) -> None:
-    surprise = np.concatenate([np.zeros(5), np.ones(length), np.zeros(5)])
-    theta = extremal_index([surprise], 0.5)
-    assert 0 < theta <= 1

@@ -1,8 +1,8 @@
 """The agent: link → inbox → monitor → link. Threads and clocks live here, and nothing else does."""
 
 import logging
+import os
 import queue
-import resource
 import threading
 import time
 from collections import Counter
@@ -39,7 +39,7 @@ class Health(msgspec.Struct, frozen=True):
     model: str
     model_hash: str
     rss_mb: float
-    """Highest resident memory so far."""
+    """Resident memory now."""
     streams: int
     stale: int
     messages: int
@@ -246,7 +246,7 @@ class Agent:
             version=__version__,
             model=monitor.engine.card.name,
             model_hash=monitor.engine.hash,
-            rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            rss_mb=round(_resident_bytes() / 1e6, 1),
             streams=len(monitor.streams),
             stale=sum(state == "stale" for state in self._said.values()),
             messages=self._messages,
@@ -260,3 +260,9 @@ class Agent:
         )
         self._health_s, self._health_samples = now_s, monitor.samples
         self._link.publish(self._topics.health, msgspec.json.encode(health), qos=1, retain=True)
+
+
+def _resident_bytes() -> int:
+    """From Linux; `ru_maxrss` would count what the parent process had when it forked."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

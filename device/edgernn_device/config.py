@@ -52,7 +52,7 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_streams: int = 1000
     """A further stream is refused and counted, so that nobody can fill the memory with names."""
     max_gap_s: float | None = None
-    """Up to this, missing samples are bridged; None = 60 periods."""
+    """Up to this, missing samples are bridged; None = as the artefact says."""
     stale_after_s: float | None = None
     """Silent for so long, a stream is reported stale; None = 30 periods, at least 10 s."""
 
@@ -120,11 +120,11 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return Limits.from_rule(rule, card, where=where)
 
     def stream_rule(self, card: Card) -> StreamRule:
-        max_gap_s = self.input.max_gap_s
+        said = self.input.max_gap_s
         return StreamRule(
             period_s=card.period_s,
             warm_up=card.warm_up,
-            max_gap_s=60 * card.period_s if max_gap_s is None else max_gap_s,
+            max_gap_s=card.max_gap_s if said is None else said,
         )
 
     def stale_after_s(self, card: Card) -> float:

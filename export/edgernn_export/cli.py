@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import click
+import torch
 
 from edgernn.errors import EdgernnError
 from edgernn.run import load_run
@@ -33,6 +34,7 @@ def export(run_folder: Path, output: Path, quantize: str) -> None:
     if output.is_dir():
         raise EdgernnError(f"{output}: is a folder, expected a file name")
     run = load_run(run_folder)
+    torch.set_num_threads(run.config.training.threads)
     artefact, proof = build_artefact(run, quantization=quantize)
     write_atomically(output, artefact)
     click.echo(f"{output}: {len(artefact):,} bytes, weights {quantize}, {run.card.network}")

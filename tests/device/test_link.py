@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mosquitto import Mosquitto, free_port
 
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, Credentials, find_credentials
 from edgernn_device.link import Link, Message
-from mosquitto import Mosquitto, free_port
 
 WAIT_S = 10.0
 AVAILABILITY = "edgernn/a/availability"

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mosquitto import Mosquitto, free_port
 
 from edgernn.errors import EdgernnError
 from edgernn.layout import Columns, find_layout, read_rows
@@ -24,7 +25,6 @@ from edgernn_device.link import Link
 from edgernn_device.payload import RawSample
 from edgernn_device.record import Recorded, record
 from edgernn_device.tape import Tape
-from mosquitto import Mosquitto, free_port
 
 WAIT_S = 10.0
 START_S = 1_780_000_000.0

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mosquitto import Mosquitto, free_port
 
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress
 from edgernn_device.link import Link
 from edgernn_device.watch import Watched, printable, watch
-from mosquitto import Mosquitto, free_port
 
 WAIT_S = 10.0
 

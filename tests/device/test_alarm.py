@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from cards import CARD, make_limits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from edgernn.alarm import CRITICAL_ABOVE, Alarm, AlarmState, Edge, Limits
 from edgernn.calibration import enter_threshold, leave_threshold
 from edgernn.card import AlarmRule
 from edgernn.errors import EdgernnError
-from tests.cards import CARD, make_limits
 
 SCORES = st.lists(st.floats(0, 10) | st.just(math.nan), max_size=200)
 LIMITS = st.builds(

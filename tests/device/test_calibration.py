@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from cards import TAIL, make_tail
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -17,7 +18,6 @@ from edgernn.calibration import (
 )
 from edgernn.card import AlarmRule
 from edgernn.errors import EdgernnError
-from tests.cards import TAIL, make_tail
 
 Scores = NDArray[np.float64]
 
@@ -126,7 +126,8 @@ def test_a_budget_is_a_number_per_unit_of_time(text: str, per_second: float) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "/day", "1/", "0/day", "-1/day", "1/fortnight", "1/Day", "1 per day", "1e3/day"]
+    "text",
+    ["", "1", "/day", "1/", "0/day", "-1/day", "1/fortnight", "1/Day", "1 per day", "1e3/day"],
 )
 def test_anything_else_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(EdgernnError, match=r'^alarm\.false_alarms: .* such as "1/week", got "'):

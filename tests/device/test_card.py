@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from cards import CARD, TAIL, make_card, make_tail
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from edgernn.card import (
     encode_card,
 )
 from edgernn.errors import EdgernnError
-from tests.cards import CARD, TAIL, make_card, make_tail
 
 WORDS = st.text(max_size=12)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)

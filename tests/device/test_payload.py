@@ -1,0 +1,188 @@
+"""Bytes to samples: what comes in from anyone is samples, or one counted reason."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgernn_device.payload import (
+    LARGEST_PAYLOAD,
+    LARGEST_TIME_S,
+    PayloadError,
+    RawSample,
+    decode,
+)
+
+NOW_S = 1_700_000_000.0
+REASONS = {
+    "too_large",
+    "not_json",
+    "not_samples",
+    "not_a_number",
+    "bad_time",
+    "bad_seq",
+    "no_channel",
+}
+NUMBERS = st.integers() | st.floats()
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["time", "seq", "flow", "ts"]) | st.text(), inner)
+    ),
+    max_leaves=12,
+)
+
+
+def decoded(content: Any) -> list[RawSample]:
+    return decode(json.dumps(content).encode(), received_s=NOW_S)
+
+
+def refusal(payload: bytes) -> str:
+    with pytest.raises(PayloadError) as caught:
+        decode(payload, received_s=NOW_S)
+    return caught.value.reason
+
+
+@given(st.binary())
+def test_any_bytes_are_samples_or_a_reason(payload: bytes) -> None:
+    try:
+        decode(payload, received_s=NOW_S)
+    except PayloadError as error:
+        assert error.reason in REASONS
+
+
+@given(JSON)
+def test_any_json_is_samples_or_a_reason(content: Any) -> None:
+    try:
+        samples = decoded(content)
+    except PayloadError as error:
+        assert error.reason in REASONS
+    else:
+        assert all(0 <= sample.time_s < LARGEST_TIME_S for sample in samples)
+
+
+@given(
+    st.dictionaries(
+        st.text().filter(lambda key: key not in ("time", "timestamp", "ts", "seq")),
+        st.floats(allow_nan=False, allow_infinity=False),
+    )
+)
+def test_every_number_arrives_under_its_key(values: dict[str, float]) -> None:
+    assert decoded(values) == [RawSample(time_s=NOW_S, seq=None, values=values)]
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "not_json"),
+        (b"{", "not_json"),
+        (b'{"flow": NaN}', "not_json"),
+        (b'{"flow": 1e999}', "not_json"),
+        (b"\xff\xfe", "not_json"),
+        (b'"\xff"', "not_json"),
+        (b"[" * 100_000, "not_json"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "not_json"),
+        (b"5", "not_samples"),
+        (b"null", "not_samples"),
+        (b'"text"', "not_samples"),
+        (b"[]", "not_samples"),
+        (b"[1]", "not_samples"),
+        (b'[{"flow": 1}, null]', "not_samples"),
+        (b'{"flow": "1"}', "not_a_number"),
+        (b'{"flow": true}', "not_a_number"),
+        (b'{"flow": [1]}', "not_a_number"),
+        (b'{"flow": {}}', "not_a_number"),
+        (b'{"flow": ' + b"9" * 400 + b"}", "not_a_number"),
+        (b'{"time": "yesterday"}', "bad_time"),
+        (b'{"time": null}', "bad_time"),
+        (b'{"time": false}', "bad_time"),
+        (b'{"time": []}', "bad_time"),
+        (b'{"time": -1}', "bad_time"),
+        (b'{"time": "1969-12-31T23:59:59Z"}', "bad_time"),
+        (b'{"time": "9999-12-31T23:59:59-14:00"}', "bad_time"),
+        (b'{"time": 1e300}', "bad_time"),
+        (b'{"time": ' + b"9" * 400 + b"}", "bad_time"),
+        (b'{"seq": -1}', "bad_seq"),
+        (b'{"seq": 1.0}', "bad_seq"),
+        (b'{"seq": true}', "bad_seq"),
+        (b'{"seq": "1"}', "bad_seq"),
+        (b'{"seq": 9223372036854775808}', "bad_seq"),
+        (b'{"seq": ' + b"9" * 4000 + b"}", "bad_seq"),
+        (b" " * (LARGEST_PAYLOAD + 1), "too_large"),
+    ],
+)
+def test_what_is_no_sample_is_refused_for_its_reason(payload: bytes, reason: str) -> None:
+    assert refusal(payload) == reason
+
+
+def test_the_largest_payload_is_still_read() -> None:
+    payload = b'{"flow": 1' + b" " * (LARGEST_PAYLOAD - 11) + b"}"
+    assert len(decode(payload, received_s=NOW_S)) == 1
+
+
+def test_a_list_is_several_samples_in_their_order() -> None:
+    samples = decoded([{"ts": 1, "flow": 1}, {"ts": 2, "flow": 2}])
+    assert [(sample.time_s, sample.values["flow"]) for sample in samples] == [(1, 1), (2, 2)]
+
+
+def test_a_message_is_taken_whole_or_not_at_all() -> None:
+    assert refusal(b'[{"flow": 1}, {"flow": "x"}]') == "not_a_number"
+
+
+def test_null_is_a_missing_value() -> None:
+    assert math.isnan(decoded({"flow": None})[0].values["flow"])
+
+
+@pytest.mark.parametrize("key", ["time", "timestamp", "ts"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        1_795_256_100,
+        1_795_256_100.0,
+        1_795_256_100_000,
+        "1795256100",
+        "2026-11-21T10:15:00Z",
+        "2026-11-21T12:15:00+02:00",
+        "2026-11-21 10:15:00",
+    ],
+)
+def test_a_time_has_several_names_and_forms(key: str, value: Any) -> None:
+    (sample,) = decoded({key: value, "flow": 1})
+    assert (sample.time_s, sample.values) == (1_795_256_100.0, {"flow": 1.0})
+
+
+def test_a_sample_without_a_time_has_the_time_it_was_received() -> None:
+    assert decoded({"flow": 1})[0].time_s == NOW_S
+
+
+def test_a_running_number_is_no_channel() -> None:
+    (sample,) = decoded({"seq": 7, "flow": 1})
+    assert (sample.seq, sample.values) == (7, {"flow": 1.0})
+
+
+def test_a_row_is_in_the_order_of_the_channels_with_nan_where_nothing_was_sent() -> None:
+    sample = decoded({"b": 2, "a": 1, "other": 9})[0]
+    assert np.array_equal(
+        sample.row(("a", "c", "b")), np.array([1, np.nan, 2], np.float32), equal_nan=True
+    )
+
+
+def test_a_sample_with_no_channel_of_the_detector_is_refused() -> None:
+    with pytest.raises(PayloadError) as caught:
+        decoded({"a": 1})[0].row(("flow", "heat"))
+    assert caught.value.reason == "no_channel"
+    assert caught.value.detail == "none of flow, heat in ['a']"
+
+
+def test_a_sample_of_nulls_alone_is_a_sample() -> None:
+    assert np.isnan(decoded({"flow": None})[0].row(("flow",))).all()
+
+
+@pytest.mark.parametrize(("value", "seen"), [(1e300, np.inf), (-1e300, -np.inf), (10**30, 1e30)])
+def test_a_value_beyond_float32_is_infinite(value: float, seen: float) -> None:
+    assert decoded({"a": value})[0].row(("a",))[0] == np.float32(seen)

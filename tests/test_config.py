@@ -1,0 +1,109 @@
+"""The training file: its defaults, its limits, and which recordings it means."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edgernn.card import AlarmRule
+from edgernn.config import Config, RecordingConfig
+from edgernn.errors import EdgernnError
+from edgernn.settings import read_settings
+
+RECORDING = '[[recording]]\npath = "a.csv"\n'
+
+
+def read(folder: Path, text: str) -> Config:
+    path = folder / "pump.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_settings(path, Config)
+
+
+def refusal(folder: Path, text: str) -> str:
+    with pytest.raises(EdgernnError) as caught:
+        read(folder, text)
+    return str(caught.value).removeprefix(f"{folder / 'pump.toml'}: ")
+
+
+def test_only_a_recording_must_be_there(tmp_path: Path) -> None:
+    assert read(tmp_path, RECORDING) == Config(recording=(RecordingConfig(path="a.csv"),))
+    assert refusal(tmp_path, "") == "Object missing required field `recording`"
+
+
+def test_every_key_written_down_reads_back_the_same(tmp_path: Path) -> None:
+    config = Config(
+        recording=(RecordingConfig(path="a.csv", first_rows=9),),
+        name="p",
+        period_s=0.5,
+        max_gap_s=3.0,
+        alarm=AlarmRule("2/day", 1.0, 2.0, 3.0),
+    )
+    assert read(tmp_path, msgspec.toml.encode(config).decode()) == config
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "expected"),
+    [
+        ("training", "epochs = 0", "epochs: expected 1–"),
+        ("training", "patience = 0", "patience: expected 1–"),
+        ("training", "streams = 0", "streams: expected 1–65536, got 0"),
+        ("training", "streams = 65537", "streams: expected 1–65536, got 65537"),
+        ("training", "chunk = 1", "chunk: expected 2–65536, got 1"),
+        ("training", "learning_rate = 0", "learning_rate: expected 1e-07–1, got 0"),
+        ("training", "learning_rate = 1.5", "learning_rate: expected 1e-07–1, got 1.5"),
+        ("training", "learning_rate = nan", "learning_rate: expected 1e-07–1, got nan"),
+        ("training", "clip_norm = 0", "clip_norm: expected 1e-06–"),
+        ("training", "hide = 0.95", "hide: expected 0–0.9, got 0.95"),
+        ("training", "validation = 0.04", "validation: expected 0.05–0.45, got 0.04"),
+        ("training", "calibration = 0.5", "calibration: expected 0.05–0.45, got 0.5"),
+        ("training", "seed = -1", "seed: expected 0–"),
+        ("training", 'device = "tpu"', 'device: expected "auto", "cpu" or "cuda", got "tpu"'),
+        ("score", "window = 1", "window: expected 2–100000 samples, got 1"),
+        ("score", "window = 100001", "window: expected 2–100000 samples, got 100001"),
+        ("network", 'kind = "gry"', "kind: expected one of gru"),
+        ("network", "hidden = 0", "hidden: expected 1–1024, got 0"),
+        ("network", "layers = 9", "layers: expected 1–8, got 9"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_path(
+    tmp_path: Path, table: str, line: str, expected: str
+) -> None:
+    assert refusal(tmp_path, f"{RECORDING}[{table}]\n{line}\n").startswith(f"{table}: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("epochs = 3", ""),
+        ("[training]\nepoch = 3", "training: "),
+        ("[score]\nspan = 3", "score: "),
+        ("[alarm]\nbudget = 3", "alarm: "),
+        ("[recording.columns]\nuint = 3", "recording[0].columns: "),
+    ],
+)
+def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path, text: str, path: str) -> None:
+    files = RECORDING if text.startswith("[") else ""
+    tail = "" if files else RECORDING
+    found = refusal(tmp_path, f"{files}{text}\n{tail}")
+    assert found.startswith(f"{path}Object contains unknown field `")
+
+
+def test_a_file_is_relative_to_the_training_file(tmp_path: Path) -> None:
+    ((path, _),) = read(tmp_path, RECORDING).files(tmp_path)
+    assert path == tmp_path / "a.csv"
+
+
+@pytest.mark.parametrize("is_absolute", [False, True])
+def test_a_pattern_means_every_file_it_matches_in_order(tmp_path: Path, is_absolute: bool) -> None:
+    for name in ("b.csv", "a.csv", "c.txt"):
+        (tmp_path / "healthy").mkdir(exist_ok=True)
+        (tmp_path / "healthy" / name).touch()
+    start = f"{tmp_path}/" if is_absolute else ""
+    config = Config(recording=(RecordingConfig(path=f"{start}healthy/*.csv"),))
+    assert [path.name for path, _ in config.files(tmp_path)] == ["a.csv", "b.csv"]
+
+
+def test_files_keep_what_their_own_table_says(tmp_path: Path) -> None:
+    text = '[[recording]]\npath = "a.csv"\nfirst_rows = 5\n[[recording]]\npath = "b.csv"\n'
+    found = read(tmp_path, text).files(tmp_path)
+    assert [(path.name, item.first_rows) for path, item in found] == [("a.csv", 5), ("b.csv", None)]
