@@ -1,11 +1,13 @@
 """The alert: what goes out when an alarm goes on or off, with a sentence that a person can read."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from edgernn.alarm import Edge, Limits
 from edgernn.card import Card
 from edgernn.times import format_time
-from edgernn_device.stream import Floats
+from edgernn_device.engine import Floats
 
 TOP_CHANNELS = 3
 """Channels named in an alert, those that contribute most."""
@@ -59,11 +61,11 @@ def make_alert(
     card: Card,
     limits: Limits,
     model: Model,
-    x: Floats,
+    x: Sequence[float],
     expected: Floats,
     contribution: Floats,
 ) -> Alert:
-    """The alert for an edge at a sample x (C,) with its expected values (C,) and shares (C,)."""
+    """The alert for an edge at a sample x, C values, with expected values and shares (C,)."""
     top = sorted(range(len(card.channels)), key=lambda c: -float(contribution[c]))[:TOP_CHANNELS]
     parts = tuple(
         ChannelPart(

@@ -9,9 +9,9 @@ import numpy as np
 from edgernn.alarm import Edge, Limits
 from edgernn.times import format_time
 from edgernn_device.alert import Alert, Model, make_alert
-from edgernn_device.engine import Engine
+from edgernn_device.engine import Engine, Floats
 from edgernn_device.payload import PayloadError, RawSample
-from edgernn_device.stream import Floats, Step, Stream, StreamRule
+from edgernn_device.stream import Step, Stream, StreamRule
 
 LONGEST_CHUNK = 256
 """Samples of one stream in one call of the graph: bounds its memory, not its speed."""
@@ -56,6 +56,7 @@ class Monitor:
         self.samples = 0
         self.streams: dict[str, Stream] = {}
         self._node = node
+        self._channels = engine.card.channel_names
         self._rule = rule
         self._max_streams = max_streams
         self._model = Model(name=engine.card.name, hash=engine.hash)
@@ -86,7 +87,7 @@ class Monitor:
     def _admit(self, name: str, sample: RawSample) -> Iterable[Step]:
         stream = self.streams.get(name)
         try:
-            x = sample.row(self.engine.card.channel_names)
+            x = sample.row(self._channels)
         except PayloadError as exc:
             self.counts[exc.reason] += 1
             return ()
@@ -108,7 +109,9 @@ class Monitor:
                 self._start_afresh(self.streams[name], first, outcome)
         length = min(LONGEST_CHUNK, *(_run_length(steps) for steps in backlog.values()))
         taken = [[backlog[name].popleft() for _ in range(length)] for name in names]  # N × T
-        x = np.stack([np.stack([step.x for step in steps]) for steps in taken], axis=1)  # (T, N, C)
+        values = [[steps[t].x for steps in taken] for t in range(length)]
+        with np.errstate(over="ignore"):  # beyond float32: infinity, which the detector clips
+            x = np.array(values, np.float32)  # (T, N, C)
         rows = np.array([self.streams[name].row for name in names])
         scores = self.engine.step(rows, x)
         self.samples += length * len(names)
@@ -134,8 +137,8 @@ class Monitor:
         outcome: Outcome,
     ) -> None:
         """Let one stream's alarm see its scores (T,), with expected and contribution (T, C)."""
-        for t, step in enumerate(steps):
-            value = stream.counted(float(score[t]))
+        for t, (step, said) in enumerate(zip(steps, score.tolist(), strict=True)):
+            value = stream.counted(said)
             edge = stream.alarm.update(step.time_s, value)
             if edge is not None:
                 outcome.alerts.append(
@@ -149,15 +152,14 @@ class Monitor:
         edge = stream.alarm.end(first.time_s)
         if edge is not None:
             nothing = np.full(len(first.x), np.nan, np.float32)
-            outcome.alerts.append(
-                self._alert(edge, stream, first.x, nothing, np.zeros_like(first.x))
-            )
+            shares = np.zeros(len(first.x), np.float32)
+            outcome.alerts.append(self._alert(edge, stream, first.x, nothing, shares))
         stream.alarm.reset()
         stream.start_afresh()
         self.engine.reset(stream.row)
 
     def _alert(
-        self, edge: Edge, stream: Stream, x: Floats, expected: Floats, contribution: Floats
+        self, edge: Edge, stream: Stream, x: Sequence[float], expected: Floats, contribution: Floats
     ) -> Alert:
         return make_alert(
             edge,

@@ -4,13 +4,12 @@ import math
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from edgernn.times import parse_time
 
 TIME_KEYS = ("time", "timestamp", "ts")
 SEQ_KEY = "seq"
+RESERVED = frozenset({*TIME_KEYS, SEQ_KEY})
 LARGEST_PAYLOAD = 1 << 20
 """Bytes; a larger message is refused before it is parsed."""
 LARGEST_TIME_S = 253402300800.0
@@ -36,8 +35,8 @@ class RawSample(msgspec.Struct, frozen=True):
     values: dict[str, float]
     """Every number in the object by its key; NaN where the sender wrote null."""
 
-    def row(self, channels: Sequence[str]) -> NDArray[np.float32]:
-        """(C,) values in the detector's order, NaN for a channel that was not sent.
+    def row(self, channels: Sequence[str]) -> list[float]:
+        """C values in the detector's order, NaN for a channel that was not sent.
 
         Raises PayloadError if not one of the channels was sent.
         """
@@ -46,8 +45,7 @@ class RawSample(msgspec.Struct, frozen=True):
             raise PayloadError(
                 "no_channel", f"none of {', '.join(channels)} in {sorted(values)[:8]}"
             )
-        with np.errstate(over="ignore"):  # beyond float32: infinity, which the detector clips
-            return np.array([values.get(name, math.nan) for name in channels], dtype=np.float32)
+        return [values.get(name, math.nan) for name in channels]
 
 
 def decode(payload: bytes, *, received_s: float) -> list[RawSample]:
@@ -76,7 +74,9 @@ def _sample(item: object, received_s: float) -> RawSample:
     seq: int | None = None
     values: dict[str, float] = {}
     for key, value in item.items():
-        if key in TIME_KEYS:
+        if type(value) is float and key not in RESERVED:  # nearly all of them
+            values[key] = value
+        elif key in TIME_KEYS:
             time_s = _time(value)
         elif key == SEQ_KEY:
             seq = _seq(value)

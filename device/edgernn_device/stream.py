@@ -2,16 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from edgernn.alarm import Alarm, Limits
 from edgernn.times import steps_between
-
-Floats = NDArray[np.float32]
 
 CLOCK_STEPPED_AFTER = 30
 """Late samples in a row, each later than the one before: not late, the sender's clock was set
@@ -32,8 +28,8 @@ class Step(msgspec.Struct, frozen=True):
     """One row for the engine."""
 
     time_s: float
-    x: Floats
-    """(C,) in sensor units, NaN = missing."""
+    x: Sequence[float]
+    """C values in sensor units, NaN = missing."""
     is_fresh: bool
     """Reset the stream's states and alarm before this row."""
 
@@ -67,11 +63,11 @@ class Stream:
         self._late: list[float] = []
 
     def admit(
-        self, time_s: float, x: Floats, *, seq: int | None, counts: Counter[str]
+        self, time_s: float, x: Sequence[float], *, seq: int | None, counts: Counter[str]
     ) -> Iterator[Step]:
         """The rows that one sample leads to: none, itself, or bridged missing ones and itself.
 
-        x (C,). What was refused or bridged is added to `counts` by reason.
+        x: C values. What was refused or bridged is added to `counts` by reason.
         """
         is_fresh = math.isinf(self.last_s)
         if time_s <= self.last_s:
@@ -107,7 +103,7 @@ class Stream:
         return score
 
     def _bridge(self, time_s: float, steps: int, channels: int) -> Iterator[Step]:
-        missing = np.full(channels, np.nan, np.float32)
+        missing = [math.nan] * channels
         for k in range(1, steps):
             between_s = self.last_s + (time_s - self.last_s) * k / steps
             yield Step(time_s=between_s, x=missing, is_fresh=False)

@@ -97,7 +97,8 @@ class Detector(nn.Module):
         next states.
         """
         z, observed = self._scale(x)
-        mean, log_scale, following = self._forecast(z, observed * (1 - hidden), state)
+        shown = 1 - hidden
+        mean, log_scale, following = self._forecast(z * shown, observed * shown, state)
         nll = gaussian_nll(z.clamp(-LARGEST_INPUT, LARGEST_INPUT), mean, log_scale) * observed
         return nll.sum(), observed.sum(), following
 
@@ -133,14 +134,14 @@ class Detector(nn.Module):
         """Sensor units → scaled values, 0 where missing; 1 where observed. Both (T, N, C)."""
         missing = torch.isnan(x)
         z = (x - self.centre) / self.scale
-        return torch.where(missing, 0.0, z), (~missing).to(x.dtype)
+        return torch.where(missing, 0.0, z), torch.where(missing, 0.0, 1.0)
 
     def _forecast(
         self, z: Tensor, observed: Tensor, state: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Mean and log σ of each sample given those before it (T, N, C); next network states
-        and next forecast."""
-        seen = z.clamp(-LARGEST_INPUT, LARGEST_INPUT) * observed
+        """z, 0 where missing, and observed (T, N, C) → mean and log σ of each sample given those
+        before it (T, N, C); next network states and next forecast."""
+        seen = z.clamp(-LARGEST_INPUT, LARGEST_INPUT)
         count = len(self.network.state_shapes)
         features, following = self.network(torch.cat([seen, observed], dim=-1), *state[:count])
         forecasts = torch.cat([state[count].unsqueeze(0), self.head(features)])  # (T + 1, N, 2C)
@@ -159,7 +160,7 @@ class TailScores(nn.Module):
     def __init__(self, views: int) -> None:
         super().__init__()
         self.register_buffer("knots", torch.arange(KNOTS).float().repeat(views, 1))  # (K, B)
-        self.register_buffer("slopes", torch.ones(views, KNOTS - 1))  # change of slope at a knot
+        self.register_buffer("slopes", torch.ones(views, KNOTS))  # change of slope at each
         self.register_buffer("tail_ratio", torch.ones(views))  # ξ/σ
         self.register_buffer("tail_factor", torch.ones(views))  # 1/(ξ ln 10)
 
@@ -168,18 +169,18 @@ class TailScores(nn.Module):
         knots = torch.tensor([tail.knots for tail in tails])
         scores = torch.tensor([tail.scores for tail in tails])
         slopes = scores.diff(dim=1) / knots.diff(dim=1)  # (K, B−1)
+        flat = torch.zeros(len(tails), 1)  # before the first knot and, for the body, after the last
         self.knots = knots
-        self.slopes = slopes.diff(dim=1, prepend=torch.zeros(len(tails), 1))
+        self.slopes = slopes.diff(dim=1, prepend=flat, append=flat)  # (K, B)
         self.tail_ratio = torch.tensor([tail.shape / tail.scale for tail in tails])
         self.tail_factor = torch.tensor([1 / (tail.shape * math.log(10)) for tail in tails])
 
     def forward(self, surprise: Sequence[Tensor]) -> Tensor:
         """K views, each (T, N) ≥ 0 → −log10 p (T, N, K)."""
-        s = torch.stack(list(surprise), dim=-1)
-        last = self.knots[:, -1]
-        body = torch.minimum(s, last).unsqueeze(-1) - self.knots[:, :-1]  # (T, N, K, B−1)
-        tail = torch.log(1.0 + torch.relu(s - last) * self.tail_ratio) * self.tail_factor
-        return (torch.relu(body) * self.slopes).sum(-1) + tail
+        s = torch.stack(list(surprise), dim=-1).unsqueeze(-1)
+        above = torch.relu(s - self.knots)  # (T, N, K, B)
+        tail = torch.log(1.0 + above[..., -1] * self.tail_ratio) * self.tail_factor
+        return (above * self.slopes).sum(-1) + tail
 
 
 def contribution(surprise: Sequence[Tensor], scores: Tensor) -> Tensor:
@@ -188,8 +189,9 @@ def contribution(surprise: Sequence[Tensor], scores: Tensor) -> Tensor:
     Sums to 1; where nothing is surprising at all, all channels share alike.
     """
     tiny = 1e-6
-    total = 0.0 * surprise[0] + tiny
-    for k, view in enumerate(surprise):
-        share = view / (view.sum(-1, keepdim=True) + tiny)
-        total = total + share * scores[..., k : k + 1]
+    sums = torch.stack([view.sum(-1) for view in surprise], dim=-1)
+    weights = scores / (sums + tiny)  # (T, N, K)
+    total = surprise[0] * weights[..., :1] + tiny
+    for k, view in enumerate(surprise[1:], start=1):
+        total = total + view * weights[..., k : k + 1]
     return total / total.sum(-1, keepdim=True)

@@ -78,9 +78,9 @@ def test_a_budget_that_makes_no_sense_is_refused_with_its_path() -> None:
         config.limits(CARD, where="agent.toml: alarm")
 
 
-def test_gaps_of_60_periods_are_bridged_unless_said_otherwise() -> None:
-    card = make_card(period_s=0.5)
-    assert AgentConfig(model="a").stream_rule(card) == StreamRule(0.5, card.warm_up, 30.0)
+def test_gaps_are_bridged_as_the_artefact_says_unless_this_file_says_otherwise() -> None:
+    card = make_card(period_s=0.5, max_gap_s=7.0)
+    assert AgentConfig(model="a").stream_rule(card) == StreamRule(0.5, card.warm_up, 7.0)
     config = AgentConfig(model="a", input=InputConfig(max_gap_s=0.0))
     assert config.stream_rule(card) == StreamRule(0.5, card.warm_up, 0.0)
 

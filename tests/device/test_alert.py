@@ -38,7 +38,7 @@ def alert(
         card=CARD,
         limits=make_limits(enter=5.0),
         model=Model("pump-v1", "abc"),
-        x=np.array(x, np.float32),
+        x=x,
         expected=np.array([10.0, 20.0, 30.0, 40.0], np.float32),
         contribution=np.array(contribution, np.float32),
     )

@@ -49,6 +49,7 @@ CARDS = st.builds(
         unique_by=lambda channel: channel.name,
     ).map(tuple),
     period_s=POSITIVE,
+    max_gap_s=POSITIVE,
     warm_up=st.integers(0, 10_000),
     states=st.lists(
         st.builds(
@@ -135,6 +136,7 @@ LENGTHS = "knots and scores differ in length"
         ({"channels": (FLOW, FLOW)}, TWO_NAMES),
         ({"period_s": 0.0}, "period_s must be above 0"),
         ({"period_s": -1.0}, "period_s must be above 0"),
+        ({"max_gap_s": -1.0}, "max_gap_s must not be negative"),
         ({"warm_up": -1}, "warm_up must not be negative"),
         ({"states": (State("state.gru.0", (4, 0), 0.0),)}, EMPTY_SHAPE),
         ({"states": (State("state.gru.0", (), 0.0),)}, EMPTY_SHAPE),

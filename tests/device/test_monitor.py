@@ -246,11 +246,7 @@ def test_a_short_gap_is_bridged_without_warming_up(monitor: Monitor, healthy: Ma
 
 
 def test_a_long_gap_ends_an_alarm_that_is_on(monitor: Monitor, faulty: Machine) -> None:
-    alerts: list[Alert] = []
-    for t, sample in enumerate(faulty.samples()):
-        if alerts := monitor.take([sample]).alerts:
-            break
-    assert [alert.edge for alert in alerts] == ["on"]
+    t = next(t for t, one in enumerate(faulty.samples()) if monitor.take([one]).alerts)
     alerts = monitor.take(faulty.samples(start=t + 1, stop=t + 2, shift_s=1000.0)).alerts
     assert [alert.edge for alert in alerts] == ["off"]
     assert alerts[0].time == iso(faulty.time_s[t + 1] + 1000.0)

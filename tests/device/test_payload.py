@@ -167,9 +167,7 @@ def test_a_running_number_is_no_channel() -> None:
 
 def test_a_row_is_in_the_order_of_the_channels_with_nan_where_nothing_was_sent() -> None:
     sample = decoded({"b": 2, "a": 1, "other": 9})[0]
-    assert np.array_equal(
-        sample.row(("a", "c", "b")), np.array([1, np.nan, 2], np.float32), equal_nan=True
-    )
+    assert np.array_equal(sample.row(("a", "c", "b")), [1, np.nan, 2], equal_nan=True)
 
 
 def test_a_sample_with_no_channel_of_the_detector_is_refused() -> None:
@@ -181,8 +179,3 @@ def test_a_sample_with_no_channel_of_the_detector_is_refused() -> None:
 
 def test_a_sample_of_nulls_alone_is_a_sample() -> None:
     assert np.isnan(decoded({"flow": None})[0].row(("flow",))).all()
-
-
-@pytest.mark.parametrize(("value", "seen"), [(1e300, np.inf), (-1e300, -np.inf), (10**30, 1e30)])
-def test_a_value_beyond_float32_is_infinite(value: float, seen: float) -> None:
-    assert decoded({"a": value})[0].row(("a",))[0] == np.float32(seen)

@@ -101,7 +101,7 @@ def test_a_shared_subscription_is_refused_with_the_reason(artefact: Path) -> Non
     assert "$share" in line and "state" in line
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "empty"), ("a;b\n1;2\n", "time column")])
+@pytest.mark.parametrize(("content", "said"), [("", "empty"), ("a;b\n1;2\n", "no column of times")])
 def test_a_file_that_is_no_recording_is_not_replayed(
     content: str, said: str, tmp_path: Path
 ) -> None:
