@@ -12,6 +12,8 @@ from mosquitto import Mosquitto, find_mosquitto
 if TYPE_CHECKING:  # the device's tests run where there is no torch
     from edgernn.run import Run
 
+# two threads on two busy cores train thirty times as long as one
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("no deadline", deadline=None)  # no test fails on a time
 settings.load_profile("no deadline")
 
