@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -24,6 +25,18 @@ from edgernn.stretches import read_recordings
 from edgernn.train import train as train_detector
 
 PATH = click.Path(path_type=Path)
+
+
+def column_options(command: Any) -> Any:
+    """--time, --label, --stream, --ignore: the same for every command that reads a recording."""
+    for option in (
+        click.option("--ignore", multiple=True, help="A column to leave out. May be given again."),
+        click.option("--stream", default="", help="Name of the stream column. Default: found."),
+        click.option("--label", default="", help="Name of the label column. Default: found."),
+        click.option("--time", default="", help="Name of the time column. Default: found."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -62,10 +75,7 @@ def simulate(machine: str, hours: float, seed: int, faults: tuple[str, ...], out
 @click.option("--epochs", type=int, help="At most this many. Default: 200.")
 @click.option("--period", "period_s", type=float, help="Seconds between samples. Default: found.")
 @click.option("--false-alarms", help='Budget per stream, such as "1/week" (the default).')
-@click.option("--time", default="", help="Name of the time column. Default: found.")
-@click.option("--label", default="", help="Name of the label column. Default: found.")
-@click.option("--stream", default="", help="Name of the stream column. Default: found.")
-@click.option("--ignore", multiple=True, help="A column to leave out. May be given again.")
+@column_options
 @click.option("--force", is_flag=True, help="Write into a run folder that is there already.")
 def train(
     sources: tuple[Path, ...],
@@ -74,11 +84,8 @@ def train(
     epochs: int | None,
     period_s: float | None,
     false_alarms: str | None,
-    time: str,
-    label: str,
-    stream: str,
-    ignore: tuple[str, ...],
     force: bool,
+    **columns: Any,
 ) -> None:
     """Train a detector on SOURCES: healthy recordings, or one .toml training file.
 
@@ -87,12 +94,12 @@ def train(
     first = sources[0]
     folder = output or Path("runs") / first.stem
     if first.suffix == ".toml":
-        if len(sources) > 1 or time or label or stream or ignore:
+        if len(sources) > 1 or any(columns.values()):
             raise click.UsageError("a training file stands alone: put recordings and columns in it")
         config, base = read_settings(first, Config), first.parent
     else:
-        columns = Columns(time=time, label=label, stream=stream, ignore=ignore)
-        recordings = tuple(RecordingConfig(path=str(path), columns=columns) for path in sources)
+        found = Columns(**columns)
+        recordings = tuple(RecordingConfig(path=str(path), columns=found) for path in sources)
         config, base = Config(recording=recordings), Path()
     config = _override(config, seed=seed, epochs=epochs, period_s=period_s)
     if (folder / "config.toml").exists() and not force:
@@ -132,19 +139,13 @@ def train(
 @click.argument("source", type=PATH)
 @click.option("-o", "--output", type=PATH, help="Folder for results. Default: inside the run.")
 @click.option("--false-alarms", help="Another budget than the run's.")
-@click.option("--time", default="", help="Name of the time column. Default: found.")
-@click.option("--label", default="", help="Name of the label column. Default: found.")
-@click.option("--stream", default="", help="Name of the stream column. Default: found.")
-@click.option("--ignore", multiple=True, help="A column to leave out. May be given again.")
+@column_options
 def evaluate(
     run_folder: Path,
     source: Path,
     output: Path | None,
     false_alarms: str | None,
-    time: str,
-    label: str,
-    stream: str,
-    ignore: tuple[str, ...],
+    **columns: Any,
 ) -> None:
     """Score the recording SOURCE with the detector of RUN_FOLDER: metrics, and a picture a stream.
 
@@ -156,8 +157,7 @@ def evaluate(
     if false_alarms is not None:
         rule = msgspec.structs.replace(rule, false_alarms=false_alarms)
     limits = Limits.from_rule(rule, run.card)
-    columns = Columns(time=time, label=label, stream=stream, ignore=ignore)
-    recording = read_recording(source, columns=columns, period_s=run.card.period_s)
+    recording = read_recording(source, columns=Columns(**columns), period_s=run.card.period_s)
     scored = score_recording(run.detector, run.card, recording, limits)
     metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
     folder = output or run_folder / "evaluation" / source.stem

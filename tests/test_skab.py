@@ -29,11 +29,17 @@ ROWS = 18_160
 BRIDGED = 908
 """Seconds without a row, of gaps up to a minute."""
 
-# Over eight seeds: F1 0.28 to 0.80, rate 0.000 to 0.017, 4 to 13 faults alerted, no false alarm
-# before a fault (docs/skab.md). Another CPU or torch is as good as another seed.
-SMALLEST_F1 = 0.15
-LARGEST_FAR = 0.06
-FEWEST_ALERTED = 2
+# Over eight seeds (docs/skab.md), at 1/week: rate 0.000 to 0.006, no false alarm before a fault, 2 to
+# 11 faults alerted. At 1/hour: F1 0.63 to 0.83, rate 0.02 to 0.24, 0.04 at most of the rows before
+# the faults, 0 to 2 false alarms there, 9 to 14 alerted. Another CPU or torch is as good as another
+# seed.
+LARGEST_FAR = 0.03
+FEWEST_ALERTED = 1
+SMALLEST_HOURLY_F1 = 0.5
+LARGEST_HOURLY_FAR = 0.4
+LARGEST_HOURLY_RATE_BEFORE = 0.15
+MOST_HOURLY_FALSE_ALARMS = 4
+FEWEST_HOURLY_ALERTED = 7
 
 pytestmark = [
     pytest.mark.data,
@@ -76,17 +82,19 @@ def test_alarms_at_the_default_budget_are_rare_and_real(result: Result) -> None:
     assert default.false_alarm_rate <= LARGEST_FAR
     assert default.false_alarms <= 1
     assert default.alerted >= FEWEST_ALERTED
-    assert default.f1 >= SMALLEST_F1
 
 
-def test_a_budget_of_one_an_hour_finds_most_faults(result: Result) -> None:
+def test_a_budget_of_one_an_hour_finds_most_faults_and_keeps_quiet_before(result: Result) -> None:
     hourly = figures(result, "edgernn hour")
-    assert hourly.alerted + hourly.on_already >= 8
-    assert hourly.f1 >= 0.5
+    assert hourly.alerted >= FEWEST_HOURLY_ALERTED
+    assert hourly.f1 >= SMALLEST_HOURLY_F1
+    assert hourly.false_alarm_rate <= LARGEST_HOURLY_FAR
+    assert hourly.rate_before <= LARGEST_HOURLY_RATE_BEFORE
+    assert hourly.false_alarms <= MOST_HOURLY_FALSE_ALARMS
 
 
 def test_most_alerts_blame_the_flow_behind_the_valve(result: Result) -> None:
-    blamed = result.blamed["week"]
+    blamed = result.blamed["hour"]
     assert blamed["Volume Flow RateRMS"] > sum(blamed.values()) / 2
 
 

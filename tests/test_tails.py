@@ -126,6 +126,13 @@ def test_a_moving_maximum_has_an_extremal_index_of_one_over_its_width(width: int
     assert theta * width == pytest.approx(1.0, abs=0.2)
 
 
+def test_the_extremal_index_is_the_intervals_estimator_of_ferro_and_segers() -> None:
+    surprise = np.zeros(30)
+    surprise[[2, 3, 4, 9, 10, 19]] = 1.0  # intervals 1, 1, 5, 1, 9
+    by_hand = 2 * (4 + 8) ** 2 / (5 * (4 * 3 + 8 * 7))
+    assert extremal_index([surprise], 0.5) == pytest.approx(by_hand)
+
+
 def test_the_gap_between_two_series_is_no_gap_between_exceedances() -> None:
     surprise = moving_maximum(5, samples=100_000, seed=11)
     threshold = float(np.quantile(surprise, 0.99))

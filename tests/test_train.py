@@ -15,9 +15,10 @@ from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.nets import Detector, NetworkConfig
 from edgernn.recording import Recording, Track
-from edgernn.run import EpochLoss, Run
+from edgernn.run import EpochLoss, Run, build_detector
 from edgernn.simulate import simulate_pump
-from edgernn.train import fit_scaling, mean_loss, train
+from edgernn.stretches import side_by_side, split
+from edgernn.train import fit, fit_scaling, mean_loss, train
 
 TOLERANCE = 1e-5
 """Relative, of a sum of float32 in another order; 1e-6 was measured."""
@@ -72,11 +73,25 @@ def test_every_epoch_is_told_as_it_ends() -> None:
     assert told == losses
 
 
-def test_the_weights_are_those_of_the_best_epoch() -> None:
-    config = make_config(epochs=30, patience=1)
-    _, losses = train(config, pump(), name="pump")
+def test_the_weights_are_those_of_the_best_epoch_and_training_ends_after_it() -> None:
+    run, losses = train(make_config(epochs=60, patience=1), pump(), name="pump")
     best = min(losses, key=lambda loss: loss.validation)
     assert losses[-1].epoch == best.epoch + 1
+    only, _ = train(make_config(epochs=best.epoch, patience=1), pump(), name="pump")
+    assert weights(run) == weights(only)
+
+
+def test_an_epoch_carries_the_state_over_its_chunks() -> None:
+    config = make_config(epochs=1)
+    training = msgspec.structs.replace(config.training, learning_rate=1e-7, hide=0.0)
+    recording = pump()
+    stretches = split(recording, config)
+    detector = build_detector(config, channels=len(recording.channels))
+    fit_scaling(detector, stretches.fit)
+    x = side_by_side(stretches.fit, training.streams, at_least=training.chunk)
+    whole = mean_loss(detector, x)
+    (loss,) = fit(detector, stretches, training, lambda _: None)
+    assert loss.training == pytest.approx(whole, rel=1e-4)  # the weights hardly moved
 
 
 @settings(max_examples=25)
