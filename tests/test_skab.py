@@ -29,10 +29,10 @@ ROWS = 18_160
 BRIDGED = 908
 """Seconds without a row, of gaps up to a minute."""
 
-# Over eight seeds (docs/skab.md), at 1/week: rate 0.000 to 0.006, no false alarm before a fault, 2 to
-# 11 faults alerted. At 1/hour: F1 0.63 to 0.83, rate 0.02 to 0.24, 0.04 at most of the rows before
-# the faults, 0 to 2 false alarms there, 9 to 14 alerted. Another CPU or torch is as good as another
-# seed.
+# Over eight seeds (docs/skab.md), at 1/week: rate 0.000 to 0.006, no false alarm before a fault, 2
+# to 11 faults alerted. At 1/hour: F1 0.63 to 0.83, rate 0.02 to 0.24, 0.04 at most of the rows
+# before the faults, 0 to 2 false alarms there, 9 to 14 alerted. Another CPU or torch is as good as
+# another seed.
 LARGEST_FAR = 0.03
 FEWEST_ALERTED = 1
 SMALLEST_HOURLY_F1 = 0.5
