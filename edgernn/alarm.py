@@ -5,9 +5,8 @@ from enum import StrEnum
 
 import msgspec
 
-from edgernn.calibration import enter_threshold, leave_threshold, parse_budget
+from edgernn.calibration import check_rule, enter_threshold, leave_threshold
 from edgernn.card import AlarmRule, Card
-from edgernn.errors import EdgernnError
 
 CRITICAL_ABOVE = 3.0
 """An alert is critical when its score is this far above the threshold: a thousand times rarer."""
@@ -44,11 +43,7 @@ class Limits(msgspec.Struct, frozen=True):
     @classmethod
     def from_rule(cls, rule: AlarmRule, card: Card, *, where: str = "alarm") -> "Limits":
         """Raises EdgernnError for a budget or duration that makes no sense."""
-        for name in ("min_duration_s", "recover_s", "cooldown_s"):
-            value = getattr(rule, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise EdgernnError(f"{where}.{name}: expected 0 or more seconds, got {value}")
-        parse_budget(rule.false_alarms, where=f"{where}.false_alarms")
+        check_rule(rule, where=where)
         enter = enter_threshold(rule, card.tails, period_s=card.period_s)
         return cls(
             enter=enter,

@@ -31,6 +31,15 @@ def parse_budget(text: str, *, where: str = "false_alarms") -> float:
     return float(match[1]) / SECONDS[match[2]]
 
 
+def check_rule(rule: AlarmRule, *, where: str) -> None:
+    """Raises EdgernnError, with the key's path, for a budget or duration that makes no sense."""
+    parse_budget(rule.false_alarms, where=f"{where}.false_alarms")
+    for name in ("min_duration_s", "recover_s", "cooldown_s"):
+        value = getattr(rule, name)
+        if not 0 <= value < math.inf:
+            raise EdgernnError(f"{where}.{name}: expected 0 or more seconds, got {value}")
+
+
 def enter_threshold(rule: AlarmRule, tails: tuple[Tail, ...], *, period_s: float) -> float:
     """The score above which an alarm goes on, so that healthy data raises `rule.false_alarms`.
 

@@ -1,9 +1,11 @@
 """The training file: every key with its default and its allowed values."""
 
+import math
 from pathlib import Path
 
 import msgspec
 
+from edgernn.calibration import check_rule
 from edgernn.card import AlarmRule
 from edgernn.layout import Columns
 from edgernn.nets.networks import NetworkConfig
@@ -17,6 +19,10 @@ class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     first_rows: int | None = None
     """Take only this many rows of every stream."""
     columns: Columns = Columns()
+
+    def __post_init__(self) -> None:
+        if self.first_rows is not None and self.first_rows < 1:
+            raise ValueError(f"first_rows: expected 1 or more, got {self.first_rows}")
 
 
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +69,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         }
         for name, (low, high) in limits.items():
             if not low <= (value := getattr(self, name)) <= high:
-                raise ValueError(f"{name}: expected {low:g}–{high:g}, got {value:g}")
+                raise ValueError(f"{name}: expected {low:.10g}–{high:.10g}, got {value:.10g}")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f'device: expected "auto", "cpu" or "cuda", got "{self.device}"')
 
@@ -94,6 +100,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     score: ScoreConfig = ScoreConfig()
     alarm: AlarmRule | None = None
     """None = 1 false alarm a week, recovered after 30 and quiet for 60 periods."""
+
+    def __post_init__(self) -> None:
+        if self.period_s is not None and not 0 < self.period_s < math.inf:
+            raise ValueError(f"period_s: expected seconds above 0, got {self.period_s}")
+        if self.max_gap_s is not None and not 0 <= self.max_gap_s < math.inf:
+            raise ValueError(f"max_gap_s: expected 0 or more seconds, got {self.max_gap_s}")
+        if self.alarm is not None:
+            check_rule(self.alarm, where="alarm")
 
     def files(self, base: Path) -> tuple[tuple[Path, RecordingConfig], ...]:
         """Every file of every `[[recording]]`, patterns expanded from `base` and sorted."""

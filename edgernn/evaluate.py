@@ -111,6 +111,7 @@ def measure(scored: Sequence[ScoredTrack], *, aftermath_s: float) -> Metrics:
 def _score_track(detector: Detector, card: Card, track: Track, limits: Limits) -> ScoredTrack:
     alarm = Alarm(limits)
     parts = []
+    last_s = -np.inf
     edges: list[Edge] = []
     for piece in segments(track, period_s=card.period_s, max_gap_s=card.max_gap_s):
         with torch.no_grad():
@@ -119,13 +120,14 @@ def _score_track(detector: Detector, card: Card, track: Track, limits: Limits) -
         scores = score[:, 0].numpy()
         scores[: card.warm_up] = np.nan
         is_on = np.zeros(len(scores), bool)
-        if (edge := alarm.end(float(piece.time_s[0]))) is not None:
+        if (edge := alarm.end(last_s)) is not None:
             edges.append(edge)
         alarm.reset()
         for t, (time_s, value) in enumerate(zip(piece.time_s, scores, strict=True)):
             if (edge := alarm.update(float(time_s), float(value))) is not None:
                 edges.append(edge)
             is_on[t] = alarm.is_on
+        last_s = float(piece.time_s[-1])
         parts.append((piece, scores, contribution[:, 0].numpy(), expected[:, 0].numpy(), is_on))
     pieces = [part[0] for part in parts]
     whole = Track(

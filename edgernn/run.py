@@ -71,9 +71,14 @@ def load_run(folder: Path) -> Run:
     try:
         detector.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as exc:
-        detail = str(exc).splitlines()[0]
+        detail = " ".join(str(exc).split())[:200]
         raise EdgernnError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {detail}") from exc
-    return Run(config, card, detector.eval(), read_recording(folder / HEALTHY))
+    healthy = read_recording(folder / HEALTHY)
+    if healthy.channels != card.channel_names:
+        raise EdgernnError(f"{folder}: {HEALTHY} and {CARD} have different channels")
+    if config.score.window != card.warm_up or detector.states != card.states:
+        raise EdgernnError(f"{folder}: {CONFIG} and {CARD} describe different detectors")
+    return Run(config, card, detector.eval(), healthy)
 
 
 def build_detector(config: Config, *, channels: int) -> Detector:

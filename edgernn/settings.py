@@ -30,6 +30,8 @@ def to_settings(data: dict[str, Any], kind: type[S], *, where: str) -> S:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as exc:
         raise EdgernnError(f"{where}: {_sentence(str(exc))}") from exc
+    except EdgernnError as exc:  # from a check of `kind` itself
+        raise EdgernnError(f"{where}: {exc}") from exc
 
 
 def read_text(path: Path) -> str:

@@ -43,6 +43,10 @@ def read_recordings(config: Config, base: Path) -> Recording:
                 f"{path}: channels {', '.join(part.channels)}; "
                 f"{files[0][0]} has {', '.join(first.channels)}"
             )
+        if part.units != first.units:
+            raise EdgernnError(
+                f"{path}: units {', '.join(part.units)}; {files[0][0]} has {', '.join(first.units)}"
+            )
         for note in part.notes:
             notes.setdefault(note, []).append(path.name)
         for track in part.tracks:
@@ -91,7 +95,7 @@ def split(recording: Recording, config: Config) -> Stretches:
 
 def max_gap_s(recording: Recording, config: Config) -> float:
     """Up to this, missing samples are bridged."""
-    return config.max_gap_s or 60 * recording.period_s
+    return 60 * recording.period_s if config.max_gap_s is None else config.max_gap_s
 
 
 def side_by_side(pieces: Sequence[Track], streams: int, *, at_least: int) -> Tensor:

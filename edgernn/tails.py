@@ -62,8 +62,9 @@ def extremal_index(series: Sequence[NDArray[np.float64]], threshold: float) -> f
     ).astype(float)
     if len(gaps) < 2:
         return 1.0
-    if gaps.max() <= 2:
-        theta = 2 * gaps.sum() ** 2 / (len(gaps) * (gaps**2).sum())
+    if gaps.max() <= 2:  # the estimator cannot tell one long cluster from none: count
+        clusters = sum(bool((np.nan_to_num(s, nan=0.0) > threshold).any()) for s in series)
+        theta = clusters / (len(gaps) + clusters)
     else:
         theta = 2 * (gaps - 1).sum() ** 2 / (len(gaps) * ((gaps - 1) * (gaps - 2)).sum())
     return float(np.clip(theta, 0.01, 1.0))

@@ -12,6 +12,8 @@ def parse_time(value: str | float) -> float:
 
     Raises ValueError for anything else, NaN and infinity included.
     """
+    if isinstance(value, str) and "_" in value:  # Python reads 2026_01 as a number
+        raise ValueError(f"not a time: {value}")
     try:
         number = float(value)
     except ValueError:

@@ -19,7 +19,7 @@ from edgernn.nets.detector import Detector
 from edgernn.recording import Recording, Track
 from edgernn.run import EpochLoss, Run, build_detector, pick_device
 from edgernn.stretches import Stretches, max_gap_s, side_by_side, split
-from edgernn.tails import fit_tail
+from edgernn.tails import FEWEST_SAMPLES, fit_tail
 
 Floats = NDArray[np.float32]
 
@@ -43,6 +43,8 @@ def train(
     """
     period_s = recording.period_s
     stretches = split(recording, config)
+    _check_calibration(stretches.calibration, warm_up=config.score.window)
+    channels = _channels(recording, stretches.fit)
     detector = build_detector(config, channels=len(recording.channels))
     fit_scaling(detector, stretches.fit)
     losses = fit(detector, stretches, config.training, on_epoch)
@@ -51,7 +53,7 @@ def train(
         version=CARD_VERSION,
         name=config.name or name,
         network=_describe(config, len(recording.channels)),
-        channels=_channels(recording, stretches.fit),
+        channels=channels,
         period_s=period_s,
         max_gap_s=max_gap_s(recording, config),
         warm_up=config.score.window,
@@ -217,6 +219,16 @@ def _run(
 
 def _weights(detector: Detector) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in detector.state_dict().items()}
+
+
+def _check_calibration(pieces: Sequence[Track], *, warm_up: int) -> None:
+    """Said before an hour of training, not after it."""
+    left = sum(max(len(piece.x) - warm_up, 0) for piece in pieces)
+    if left < FEWEST_SAMPLES:
+        raise EdgernnError(
+            f"the recording is too short: {left} samples are left to calibrate with, at least "
+            f"{FEWEST_SAMPLES} are needed; record longer"
+        )
 
 
 def _channels(recording: Recording, pieces: Sequence[Track]) -> tuple[Channel, ...]:

@@ -1,5 +1,6 @@
 """The training file: its defaults, its limits, and which recordings it means."""
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -107,3 +108,19 @@ def test_files_keep_what_their_own_table_says(tmp_path: Path) -> None:
     text = '[[recording]]\npath = "a.csv"\nfirst_rows = 5\n[[recording]]\npath = "b.csv"\n'
     found = read(tmp_path, text).files(tmp_path)
     assert [(path.name, item.first_rows) for path, item in found] == [("a.csv", 5), ("b.csv", None)]
+
+
+@pytest.mark.parametrize("gap", [-1.0, math.inf, math.nan])
+def test_a_gap_that_makes_no_sense_is_refused(gap: float) -> None:
+    with pytest.raises(ValueError, match="max_gap_s: expected 0 or more seconds"):
+        Config(recording=(RecordingConfig(path="a.csv"),), max_gap_s=gap)
+
+
+def test_a_bad_budget_is_refused_before_training() -> None:
+    with pytest.raises(EdgernnError, match=r"alarm\.false_alarms"):
+        Config(recording=(RecordingConfig(path="a.csv"),), alarm=AlarmRule("1/moon"))
+
+
+def test_fewer_than_one_row_cannot_be_asked_for() -> None:
+    with pytest.raises(ValueError, match="first_rows: expected 1 or more, got -3"):
+        RecordingConfig(path="a.csv", first_rows=-3)

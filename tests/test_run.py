@@ -12,6 +12,7 @@ import torch
 
 from edgernn.card import Card, encode_card
 from edgernn.errors import EdgernnError
+from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import (
     CARD,
     CONFIG,
@@ -143,3 +144,15 @@ def test_the_cpu_is_what_was_asked_for_or_what_there_is() -> None:
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(EdgernnError, match=r'^training\.device: "cuda" was asked for'):
         pick_device("cuda")
+
+
+def test_a_healthy_stretch_of_another_machine_is_refused(folder: Path) -> None:
+    track = Track("healthy", np.arange(20.0), np.ones((20, 1), np.float32), None)
+    write_recording(folder / HEALTHY, Recording(("p",), ("",), (track,), 1.0, ()))
+    assert "healthy.parquet and card.json have different channels" in refusal(folder)
+
+
+def test_a_configuration_with_another_window_is_refused(folder: Path) -> None:
+    text = (folder / CONFIG).read_text()
+    (folder / CONFIG).write_text(text.replace("window = 60", "window = 30"))
+    assert "describe different detectors" in refusal(folder)

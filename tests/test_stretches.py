@@ -189,3 +189,12 @@ def test_periods_within_a_tenth_are_one(tmp_path: Path) -> None:
     write(tmp_path, "a.csv")
     write(tmp_path, "b.csv", period_s=1.05)
     assert read_recordings(config("*.csv"), tmp_path).period_s == pytest.approx(1.025)
+
+
+def test_files_with_other_units_are_refused(tmp_path: Path) -> None:
+    for name, unit in (("a", "bar"), ("b", "psi")):
+        track = Track(name, np.arange(20.0), np.ones((20, 1), np.float32), None)
+        write_recording(tmp_path / f"{name}.csv", Recording(("p",), (unit,), (track,), 1.0, ()))
+    config = Config(recording=(RecordingConfig(path="*.csv"),))
+    with pytest.raises(EdgernnError, match=r"units psi; .* has bar"):
+        read_recordings(config, tmp_path)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from scipy.stats import genpareto
 
 from edgernn.card import KNOTS, Tail
 from edgernn.errors import EdgernnError
+from edgernn.nets.detector import TailScores
 from edgernn.tails import FEWEST_SAMPLES, SHAPE_RANGE, extremal_index, fit_tail
 
 Series = NDArray[np.float64]
@@ -147,3 +149,21 @@ def test_too_few_exceedances_to_say_count_as_lone(exceedances: list[int]) -> Non
     surprise = np.zeros(100)
     surprise[exceedances] = 1.0
     assert extremal_index([surprise], 0.5) == 1.0
+
+
+def test_the_graph_scores_what_the_card_says_where_knots_almost_coincide() -> None:
+    generator = np.random.default_rng(0)
+    surprise = np.where(generator.random(4000) < 0.9, 0.0, generator.exponential(size=4000))
+    tail = fit_tail("a", [surprise])
+    scores = TailScores(1)
+    scores.load([tail])
+    beyond = math.log1p(tail.shape * (500 - tail.knots[-1]) / tail.scale)
+    expected = tail.scores[-1] + beyond / (tail.shape * math.log(10))
+    found = float(scores([torch.tensor([[500.0]])])[0, 0, 0])
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_one_long_cluster_is_not_taken_for_lone_exceedances() -> None:
+    series = np.zeros(2000)
+    series[100:200] = 1.0
+    assert extremal_index([series], 0.5) == pytest.approx(0.01)

@@ -174,7 +174,7 @@ def test_a_learning_rate_that_diverges_is_a_sentence() -> None:
     ("hours", "sentence"),
     [
         (0.001, "the recording is too short: nothing is left"),
-        (0.2, "calibration: 180 healthy samples, at least 200 are needed; record longer"),
+        (0.2, "the recording is too short: 180 samples are left to calibrate with"),
     ],
 )
 def test_too_short_a_recording_is_a_sentence(hours: float, sentence: str) -> None:
@@ -236,3 +236,15 @@ def test_training_reads_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     train(make_config(epochs=1), pump(), name="pump")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pieces_shorter_than_the_window_are_a_sentence() -> None:
+    made = pump(1.0)
+    (whole,) = made.tracks
+    tracks = tuple(
+        Track(f"s{i}", whole.time_s[i : i + 50], whole.x[i : i + 50], None)
+        for i in range(0, len(whole.x), 50)
+    )
+    short = Recording(made.channels, made.units, tracks, 1.0, ())
+    with pytest.raises(EdgernnError, match="record longer"):
+        train(make_config(epochs=1), short, name="p")

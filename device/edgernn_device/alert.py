@@ -37,7 +37,7 @@ class Alert(msgspec.Struct, frozen=True):
     """The JSON on the alert topic. Times are ISO 8601, UTC, of samples."""
 
     id: str
-    """The same for the same stream, onset and edge: a receiver can drop repeats."""
+    """The same for the same node, stream, onset and edge: a receiver can drop repeats."""
     node: str
     stream: str
     edge: str
@@ -53,21 +53,12 @@ class Alert(msgspec.Struct, frozen=True):
     sentence: str
 
 
-def make_alert(
-    edge: Edge,
-    *,
-    node: str,
-    stream: str,
-    card: Card,
-    limits: Limits,
-    model: Model,
-    x: Sequence[float],
-    expected: Floats,
-    contribution: Floats,
-) -> Alert:
-    """The alert for an edge at a sample x, C values, with expected values and shares (C,)."""
+def top_channels(
+    card: Card, x: Sequence[float], expected: Floats, contribution: Floats
+) -> tuple[ChannelPart, ...]:
+    """What the channels that contribute most showed: x, C values; expected and shares (C,)."""
     top = sorted(range(len(card.channels)), key=lambda c: -float(contribution[c]))[:TOP_CHANNELS]
-    parts = tuple(
+    return tuple(
         ChannelPart(
             name=card.channels[c].name,
             unit=card.channels[c].unit,
@@ -77,9 +68,21 @@ def make_alert(
         )
         for c in top
     )
+
+
+def make_alert(
+    edge: Edge,
+    parts: tuple[ChannelPart, ...],
+    *,
+    node: str,
+    stream: str,
+    limits: Limits,
+    model: Model,
+) -> Alert:
+    """The alert for an edge; without `parts` if a gap ended the alarm."""
     word = "on" if edge.is_on else "off"
     return Alert(
-        id=f"{stream}:{format_time(edge.onset_s)}:{word}",
+        id=f"{node}/{stream}:{format_time(edge.onset_s)}:{word}",
         node=node,
         stream=stream,
         edge=word,
@@ -90,7 +93,7 @@ def make_alert(
         severity=limits.severity(edge.score),
         channels=parts,
         model=model,
-        sentence=_on(edge, stream, parts, limits) if edge.is_on else _off(edge, stream),
+        sentence=_on(edge, stream, parts, limits) if edge.is_on else _off(edge, stream, parts),
     )
 
 
@@ -103,8 +106,12 @@ def _on(edge: Edge, stream: str, parts: tuple[ChannelPart, ...], limits: Limits)
     )
 
 
-def _off(edge: Edge, stream: str) -> str:
+def _off(edge: Edge, stream: str, parts: tuple[ChannelPart, ...]) -> str:
     duration = _duration(edge.time_s - edge.onset_s)
+    if not parts:
+        return (
+            f"{stream} starts afresh after a gap, {duration} into an alarm, which ends unresolved."
+        )
     return f"{stream} is back to normal after {duration}. Highest score {edge.score:.1f}."
 
 

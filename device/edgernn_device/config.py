@@ -8,9 +8,13 @@ import msgspec
 
 from edgernn.alarm import Limits
 from edgernn.card import AlarmRule, Card
+from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.stream import StreamRule
 from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX, NodeTopics, TopicPattern
+
+LONGEST_BRIDGE = 10_000
+"""Missing samples that one gap may be filled with: a wrong clock must not fill the memory."""
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,7 +107,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         }
         for name, (value, low, high) in limits.items():
             if value is not None and not low <= value <= high:
-                raise ValueError(f"{name}: expected {low:g}–{high:g}, got {value:g}")
+                raise ValueError(f"{name}: expected {low:.10g}–{high:.10g}, got {value:.10g}")
 
     @property
     def topics(self) -> NodeTopics:
@@ -121,6 +125,11 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def stream_rule(self, card: Card) -> StreamRule:
         said = self.input.max_gap_s
+        if said is not None and said > LONGEST_BRIDGE * card.period_s:
+            raise EdgernnError(
+                f"input.max_gap_s: expected at most {LONGEST_BRIDGE * card.period_s:g} s, "
+                f"{LONGEST_BRIDGE} samples, got {said:g}"
+            )
         return StreamRule(
             period_s=card.period_s,
             warm_up=card.warm_up,

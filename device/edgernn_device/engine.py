@@ -128,7 +128,10 @@ def _open(model: bytes, where: str) -> ort.InferenceSession:
 
 
 def _read_card(session: ort.InferenceSession, where: str) -> Card:
-    text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+    try:
+        text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
+    except UnicodeDecodeError as exc:
+        raise EdgernnError(f"{where}: damaged card: not UTF-8") from exc
     if text is None:
         raise EdgernnError(
             f"{where}: an ONNX file without an edgernn card; it was not written by `edgernn export`"

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgernn.alarm import Edge, Limits
 from edgernn.times import format_time
-from edgernn_device.alert import Alert, Model, make_alert
+from edgernn_device.alert import Alert, ChannelPart, Model, make_alert, top_channels
 from edgernn_device.engine import Engine, Floats
 from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.stream import Step, Stream, StreamRule
@@ -104,9 +104,8 @@ class Monitor:
         together. Streams with a longer backlog go on in the next call."""
         names = list(backlog)
         for name in names:
-            first = backlog[name][0]
-            if first.is_fresh:
-                self._start_afresh(self.streams[name], first, outcome)
+            if backlog[name][0].is_fresh:
+                self._start_afresh(self.streams[name], outcome)
         length = min(LONGEST_CHUNK, *(_run_length(steps) for steps in backlog.values()))
         taken = [[backlog[name].popleft() for _ in range(length)] for name in names]  # N × T
         values = [[steps[t].x for steps in taken] for t in range(length)]
@@ -141,36 +140,27 @@ class Monitor:
             value = stream.counted(said)
             edge = stream.alarm.update(step.time_s, value)
             if edge is not None:
-                outcome.alerts.append(
-                    self._alert(edge, stream, step.x, expected[t], contribution[t])
-                )
+                parts = top_channels(self.engine.card, step.x, expected[t], contribution[t])
+                outcome.alerts.append(self._alert(edge, stream, parts))
+        stream.scored_s = steps[-1].time_s
         known = round(stream.score, 3) if stream.score == stream.score else None
         outcome.scores[stream.name] = Scored(format_time(steps[-1].time_s), known)
 
-    def _start_afresh(self, stream: Stream, first: Step, outcome: Outcome) -> None:
+    def _start_afresh(self, stream: Stream, outcome: Outcome) -> None:
         """A gap too long to bridge: an alarm that is on ends here, and the stream warms up."""
-        edge = stream.alarm.end(first.time_s)
-        if edge is not None:
-            nothing = np.full(len(first.x), np.nan, np.float32)
-            shares = np.zeros(len(first.x), np.float32)
-            outcome.alerts.append(self._alert(edge, stream, first.x, nothing, shares))
-        stream.alarm.reset()
+        if (edge := stream.alarm.end(stream.scored_s)) is not None:
+            outcome.alerts.append(self._alert(edge, stream, ()))
         stream.start_afresh()
         self.engine.reset(stream.row)
 
-    def _alert(
-        self, edge: Edge, stream: Stream, x: Sequence[float], expected: Floats, contribution: Floats
-    ) -> Alert:
+    def _alert(self, edge: Edge, stream: Stream, parts: tuple[ChannelPart, ...]) -> Alert:
         return make_alert(
             edge,
+            parts,
             node=self._node,
             stream=stream.name,
-            card=self.engine.card,
             limits=self.limits,
             model=self._model,
-            x=x,
-            expected=expected,
-            contribution=contribution,
         )
 
 

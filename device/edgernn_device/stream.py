@@ -46,6 +46,7 @@ class Stream:
         "name",
         "row",
         "score",
+        "scored_s",
         "warming_up",
     )
 
@@ -58,6 +59,9 @@ class Stream:
         self.warming_up = rule.warm_up
         """Samples to go until scores count."""
         self.last_s = -math.inf
+        """Time of the last sample admitted."""
+        self.scored_s = -math.inf
+        """Time of the last sample scored."""
         self.last_seq: int | None = None
         self._rule = rule
         self._late: list[float] = []
@@ -69,6 +73,7 @@ class Stream:
 
         x: C values. What was refused or bridged is added to `counts` by reason.
         """
+        self._count_lost(seq, counts, is_new=time_s > self.last_s)
         is_fresh = math.isinf(self.last_s)
         if time_s <= self.last_s:
             if not self._has_clock_stepped(time_s):
@@ -77,7 +82,6 @@ class Stream:
             counts["clock_stepped_back"] += 1
             is_fresh = True
         self._late.clear()
-        self._count_lost(seq, counts)
         if not is_fresh:
             steps = steps_between(self.last_s, time_s, period_s=self._rule.period_s)
             if steps > 1 and time_s - self.last_s > self._rule.max_gap_s:
@@ -86,11 +90,12 @@ class Stream:
             elif steps > 1:
                 counts["bridged"] += steps - 1
                 yield from self._bridge(time_s, steps, len(x))
-        self.last_s, self.last_seq = time_s, seq
+        self.last_s = time_s
         yield Step(time_s=time_s, x=x, is_fresh=is_fresh)
 
     def start_afresh(self) -> None:
-        """Warm up again; the owner resets the engine's row and ends the alarm."""
+        """Warm up again, without alarm; the owner resets the engine's row."""
+        self.alarm.reset()
         self.warming_up = self._rule.warm_up
         self.score = math.nan
 
@@ -114,7 +119,11 @@ class Stream:
         self._late.append(time_s)
         return len(self._late) >= CLOCK_STEPPED_AFTER
 
-    def _count_lost(self, seq: int | None, counts: Counter[str]) -> None:
-        """A jump in the sender's running number: messages that never came."""
-        if seq is not None and self.last_seq is not None and seq > self.last_seq + 1:
+    def _count_lost(self, seq: int | None, counts: Counter[str], *, is_new: bool) -> None:
+        """A jump in the sender's running number: messages that never came. A sample in time may
+        also begin the numbers anew, a late one may not."""
+        if seq is None:
+            return
+        if self.last_seq is not None and seq > self.last_seq + 1:
             counts["lost"] += seq - self.last_seq - 1
+        self.last_seq = seq if is_new or self.last_seq is None else max(seq, self.last_seq)

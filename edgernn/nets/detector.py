@@ -160,7 +160,7 @@ class TailScores(nn.Module):
     def __init__(self, views: int) -> None:
         super().__init__()
         self.register_buffer("knots", torch.arange(KNOTS).float().repeat(views, 1))  # (K, B)
-        self.register_buffer("slopes", torch.ones(views, KNOTS))  # change of slope at each
+        self.register_buffer("slopes", torch.ones(views, KNOTS - 1))  # change of slope at each
         self.register_buffer("tail_ratio", torch.ones(views))  # ξ/σ
         self.register_buffer("tail_factor", torch.ones(views))  # 1/(ξ ln 10)
 
@@ -169,18 +169,18 @@ class TailScores(nn.Module):
         knots = torch.tensor([tail.knots for tail in tails])
         scores = torch.tensor([tail.scores for tail in tails])
         slopes = scores.diff(dim=1) / knots.diff(dim=1)  # (K, B−1)
-        flat = torch.zeros(len(tails), 1)  # before the first knot and, for the body, after the last
         self.knots = knots
-        self.slopes = slopes.diff(dim=1, prepend=flat, append=flat)  # (K, B)
+        self.slopes = slopes.diff(dim=1, prepend=torch.zeros(len(tails), 1))
         self.tail_ratio = torch.tensor([tail.shape / tail.scale for tail in tails])
         self.tail_factor = torch.tensor([1 / (tail.shape * math.log(10)) for tail in tails])
 
     def forward(self, surprise: Sequence[Tensor]) -> Tensor:
         """K views, each (T, N) ≥ 0 → −log10 p (T, N, K)."""
-        s = torch.stack(list(surprise), dim=-1).unsqueeze(-1)
-        above = torch.relu(s - self.knots)  # (T, N, K, B)
-        tail = torch.log(1.0 + above[..., -1] * self.tail_ratio) * self.tail_factor
-        return (above * self.slopes).sum(-1) + tail
+        s = torch.stack(list(surprise), dim=-1)
+        last = self.knots[:, -1]
+        body = torch.minimum(s, last).unsqueeze(-1) - self.knots[:, :-1]  # (T, N, K, B−1)
+        tail = torch.log(1.0 + torch.relu(s - last) * self.tail_ratio) * self.tail_factor
+        return (torch.relu(body) * self.slopes).sum(-1) + tail
 
 
 def contribution(surprise: Sequence[Tensor], scores: Tensor) -> Tensor:

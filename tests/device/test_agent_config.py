@@ -1,5 +1,6 @@
 """The agent's file: its defaults, its limits, and what it makes of an artefact's rule."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -38,8 +39,8 @@ def test_only_a_model_must_be_there(tmp_path: Path) -> None:
         ("broker", "start_timeout_s = -1", "expected 0–86400, got -1"),
         ("broker", "start_timeout_s = nan", "expected 0–86400, got nan"),
         ("input", "qos = 2", "expected 0–1, got 2"),
-        ("input", "inbox = 0", "expected 1–1e+07, got 0"),
-        ("input", "max_streams = 0", "expected 1–1e+07, got 0"),
+        ("input", "inbox = 0", "expected 1–10000000, got 0"),
+        ("input", "max_streams = 0", "expected 1–10000000, got 0"),
         ("input", "max_gap_s = -0.5", "expected 0–inf, got -0.5"),
         ("input", "stale_after_s = 0", "expected 0.1–inf, got 0"),
         ("output", "score_every_s = -1", "expected 0–inf, got -1"),
@@ -91,3 +92,9 @@ def test_a_stream_is_stale_after_30_periods_and_at_least_10_seconds(
 ) -> None:
     found = AgentConfig(model="a").stale_after_s(make_card(period_s=period_s))
     assert found == pytest.approx(stale_after_s)
+
+
+def test_a_gap_too_long_to_bridge_in_memory_is_refused() -> None:
+    config = AgentConfig(model="a", input=InputConfig(max_gap_s=math.inf))
+    with pytest.raises(EdgernnError, match=r"input\.max_gap_s: expected at most 10000 s"):
+        config.stream_rule(make_card())

@@ -9,7 +9,7 @@ from cards import make_card, make_limits
 
 from edgernn.alarm import Edge
 from edgernn.card import Channel
-from edgernn_device.alert import Alert, Model, make_alert
+from edgernn_device.alert import Alert, ChannelPart, Model, make_alert, top_channels
 
 ONSET_S = 1_795_256_100.0
 CARD = make_card(
@@ -31,23 +31,36 @@ def alert(
     contribution: tuple[float, ...] = (0.1, 0.6, 0.05, 0.25),
     stream: str = "pump",
 ) -> Alert:
-    return make_alert(
+    expected = np.array([10.0, 20.0, 30.0, 40.0], np.float32)
+    return made(
         Edge(is_on=is_on, time_s=ONSET_S + after_s, onset_s=ONSET_S, score=score),
+        top_channels(CARD, x, expected, np.array(contribution, np.float32)),
+        stream=stream,
+    )
+
+
+def made(edge: Edge, parts: tuple[ChannelPart, ...], *, stream: str = "pump") -> Alert:
+    return make_alert(
+        edge,
+        parts,
         node="pi",
         stream=stream,
-        card=CARD,
         limits=make_limits(enter=5.0),
         model=Model("pump-v1", "abc"),
-        x=x,
-        expected=np.array([10.0, 20.0, 30.0, 40.0], np.float32),
-        contribution=np.array(contribution, np.float32),
+    )
+
+
+def test_an_alarm_that_a_gap_ended_is_not_called_back_to_normal() -> None:
+    ended = made(Edge(is_on=False, time_s=ONSET_S + 90, onset_s=ONSET_S, score=7.0), ())
+    assert ended.sentence == (
+        "pump starts afresh after a gap, 1 min 30 s into an alarm, which ends unresolved."
     )
 
 
 def test_an_alert_has_these_keys_as_json() -> None:
     found = msgspec.json.decode(msgspec.json.encode(alert(after_s=2.0)))
     assert found == {
-        "id": "pump:2026-11-21T10:15:00.000Z:on",
+        "id": "pi/pump:2026-11-21T10:15:00.000Z:on",
         "node": "pi",
         "stream": "pump",
         "edge": "on",

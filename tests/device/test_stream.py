@@ -141,3 +141,8 @@ def test_a_fresh_start_warms_up_again() -> None:
     stream.start_afresh()
     assert (stream.warming_up, np.isnan(stream.score)) == (2, True)
     assert np.isnan(stream.counted(4.0))
+
+
+def test_samples_refused_as_late_are_not_counted_as_lost_too() -> None:
+    feed = Feed().send([1000, *range(100, 130)], range(1, 32))
+    assert feed.counts["lost"] == 0
