@@ -48,8 +48,8 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     calibration: float = 0.25
     """Share of the recording, its end, for calibration: training never sees it."""
     threads: int = 1
-    """Of the CPU. These networks are small: on two idle cores a second thread saved 45 % of the
-    time, on two busy ones it took six times as long."""
+    """Of the CPU. These networks are small: a second thread gained nothing on idle cores
+    (benchmarks/RESULTS.md), and took ten times as long on busy ones."""
     device: str = "auto"
     """"auto" (CUDA where there is one), "cpu" or "cuda"."""
 
