@@ -40,9 +40,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     learning_rate: float = 5e-3
     clip_norm: float = 5.0
     """Largest gradient norm."""
-    hide: float = 0.05
-    """Share of channels hidden from the network, chunk by chunk, so that it learns to live with a
-    missing sensor."""
+    hide: float = 0.06
+    """Share of values hidden from the network: single ones, whole samples, and channels for a whole
+    chunk, so that it learns to live with a gap and with a missing sensor."""
     validation: float = 0.15
     """Share of the recording for early stopping."""
     calibration: float = 0.25

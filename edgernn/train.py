@@ -140,8 +140,7 @@ def _train_epoch(
     state = detector.fresh_state(x.shape[1])
     total, count = 0.0, 0.0
     for chunk in torch.split(x, config.chunk):  # views, (chunk, N, C)
-        chance = torch.rand(chunk.shape[1:], generator=generator, device=x.device)
-        hidden = (chance < config.hide).to(x.dtype).expand_as(chunk)
+        hidden = _hide(chunk, config.hide, generator)
         loss, values, state = detector.loss(chunk, hidden, *state)
         state = tuple(s.detach() for s in state)
         optimizer.zero_grad()
@@ -150,6 +149,17 @@ def _train_epoch(
         optimizer.step()
         total, count = total + loss.item(), count + values.item()
     return total / max(count, 1.0)
+
+
+def _hide(chunk: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """1 where the network must do without a value of a chunk (T, N, C): a third of them single
+    values, a third whole samples, a third channels that are away for the whole chunk."""
+    t, n, c = chunk.shape
+    hidden = torch.zeros_like(chunk)
+    for shape in ((t, n, c), (t, n, 1), (1, n, c)):
+        chance = torch.rand(shape, generator=generator, device=chunk.device)
+        hidden = torch.maximum(hidden, (chance < share / 3).to(chunk.dtype))
+    return hidden
 
 
 @torch.no_grad()

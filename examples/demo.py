@@ -31,7 +31,7 @@ HOURS = 2.5
 SPEED = 240
 """Times real time: 2.5 hours in 38 s."""
 PLANTED = {
-    "pump-1": ("cavitation@40m", "stuck:temperature@80m"),
+    "pump-1": ("cavitation@40m", "stuck:pressure@80m"),
     "pump-2": ("leak@20m", "bearing@50m"),
     "pump-3": (),
 }
