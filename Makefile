@@ -12,6 +12,7 @@ help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 setup: $(READY)  ## the environment, with the command edgernn in $(VENV)/bin
+	@echo "ready: source $(BIN)/activate"
 
 demo: $(READY)  ## simulate, train, export, run, alert: a picture in demo-out
 	$(BIN)/python examples/demo.py demo-out

@@ -93,7 +93,7 @@ def plot_score(
     top = 3 * enter
     axes.plot(_dates(time_s), np.minimum(score, top), color=BLUE, lw=0.7)
     axes.axhline(enter, color=RED, lw=1, ls="--", label=f"threshold {enter:.1f}")
-    axes.set_ylabel("score\n−log₁₀ p", rotation=0, ha="right", va="center")
+    axes.set_ylabel(f"score\n−log₁₀ p\n(cut at {top:.0f})", rotation=0, ha="right", va="center")
     axes.set_ylim(0, top * 1.05)
 
 

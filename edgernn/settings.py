@@ -50,6 +50,7 @@ def read_text(path: Path) -> str:
 
 def _sentence(message: str) -> str:
     """msgspec's «Expected `int`, got `str` - at `$.broker.port`» with the key's path first."""
+    message = message.replace("Object contains unknown field", "unknown key")
     text, marker, path = message.partition(" - at `$")
     if not marker:
         return text

@@ -28,15 +28,22 @@ PATH = click.Path(path_type=Path)
 
 
 def column_options(command: Any) -> Any:
-    """--time, --label, --stream, --ignore: the same for every command that reads a recording."""
+    """--time, --label, --stream-column, --ignore: for every command that reads a recording."""
     for option in (
         click.option("--ignore", multiple=True, help="A column to leave out. May be given again."),
-        click.option("--stream", default="", help="Name of the stream column. Default: found."),
-        click.option("--label", default="", help="Name of the label column. Default: found."),
-        click.option("--time", default="", help="Name of the time column. Default: found."),
+        click.option(
+            "--stream-column", "stream", help="Name of the stream column. Default: found."
+        ),
+        click.option("--label", help="Name of the label column. Default: found."),
+        click.option("--time", help="Name of the time column. Default: found."),
     ):
         command = option(command)
     return command
+
+
+def said(columns: dict[str, Any]) -> dict[str, Any]:
+    """The column options that were given."""
+    return {key: value for key, value in columns.items() if value not in (None, ())}
 
 
 @click.command()
@@ -94,11 +101,11 @@ def train(
     first = sources[0]
     folder = output or Path("runs") / first.stem
     if first.suffix == ".toml":
-        if len(sources) > 1 or any(columns.values()):
+        if len(sources) > 1 or said(columns):
             raise click.UsageError("a training file stands alone: put recordings and columns in it")
         config, base = read_settings(first, Config), first.parent
     else:
-        found = Columns(**columns)
+        found = Columns(**said(columns))
         recordings = tuple(RecordingConfig(path=str(path), columns=found) for path in sources)
         config, base = Config(recording=recordings), Path()
     config = _override(config, seed=seed, epochs=epochs, period_s=period_s)
@@ -119,6 +126,7 @@ def train(
         f"in {len(recording.tracks)} stream(s)"
     )
     torch.set_num_threads(config.training.threads)
+    click.echo(f"training, at most {config.training.epochs} epochs")
     with tqdm(total=config.training.epochs, unit="epoch", disable=None) as bar:
         run, losses = train_detector(
             config, recording, name=folder.name, on_epoch=lambda loss: _show(bar, loss)
@@ -132,6 +140,9 @@ def train(
         f"(validation loss {best.validation:.3f}); threshold {limits.enter:.2f} "
         f"for {run.card.alarm.false_alarms}"
     )
+    hours = sum(len(track.time_s) for track in run.healthy.tracks) * run.card.period_s / 3600
+    click.echo(f"calibrated on {hours:.1f} h; what a budget says of rarer alarms is extrapolated")
+    click.echo(f"next: edgernn evaluate {folder} RECORDING, edgernn export {folder} -o NAME.onnx")
 
 
 @click.command()
@@ -149,7 +160,8 @@ def evaluate(
 ) -> None:
     """Score the recording SOURCE with the detector of RUN_FOLDER: metrics, and a picture a stream.
 
-    The threshold comes from the budget of false alarms, never from the labels.
+    The threshold comes from the budget of false alarms, never from the labels. Columns are those
+    that the detector was trained with unless said otherwise.
     """
     run = load_run(run_folder)
     torch.set_num_threads(run.config.training.threads)
@@ -157,15 +169,21 @@ def evaluate(
     if false_alarms is not None:
         rule = msgspec.structs.replace(rule, false_alarms=false_alarms)
     limits = Limits.from_rule(rule, run.card)
-    recording = read_recording(source, columns=Columns(**columns), period_s=run.card.period_s)
+    columns_of_run = run.config.recording[0].columns
+    recording = read_recording(
+        source,
+        columns=msgspec.structs.replace(columns_of_run, **said(columns)),
+        period_s=run.card.period_s,
+    )
     scored = score_recording(run.detector, run.card, recording, limits)
     metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
     folder = output or run_folder / "evaluation" / source.stem
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode(metrics)))
+    has_labels = any(track.label is not None for track in recording.tracks)
+    told = metrics if has_labels else {"alarms": metrics.alarms, "hours": metrics.healthy_hours}
+    (folder / "metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode(told)))
     for one in scored:
         plot_track(folder / f"{one.track.stream}.png", run.card, one, limits)
-    has_labels = any(track.label is not None for track in recording.tracks)
     click.echo(summary(metrics, has_labels=has_labels))
     click.echo(f"{folder}: metrics.json and {len(scored)} picture(s)")
 

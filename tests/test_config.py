@@ -86,7 +86,7 @@ def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path, text: str, path
     files = RECORDING if text.startswith("[") else ""
     tail = "" if files else RECORDING
     found = refusal(tmp_path, f"{files}{text}\n{tail}")
-    assert found.startswith(f"{path}Object contains unknown field `")
+    assert found.startswith(f"{path}unknown key `")
 
 
 def test_a_file_is_relative_to_the_training_file(tmp_path: Path) -> None:

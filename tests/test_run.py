@@ -120,7 +120,7 @@ def test_the_card_of_another_machine_does_not_fit(folder: Path, trained_run: "Ru
 def test_an_unknown_key_of_the_configuration_is_refused(folder: Path) -> None:
     with (folder / CONFIG).open("a") as file:
         file.write("\n[colours]\nblue = 1\n")
-    assert "unknown field `colours`" in refusal(folder)
+    assert "unknown key `colours`" in refusal(folder)
 
 
 @pytest.mark.parametrize(

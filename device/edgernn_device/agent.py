@@ -121,10 +121,11 @@ class Agent:
             self._say_health()
             left = self._link.stop()
             logger.info(
-                "stopped: %d messages, %d samples, %d unsent",
+                "stopped: %d messages, %d samples, %d unsent, dropped %s",
                 self._messages,
                 self._monitor.samples,
                 left,
+                dict(self._refused + self._monitor.counts) or "nothing",
             )
 
     def _enqueue(self, message: Message) -> None:
@@ -150,6 +151,9 @@ class Agent:
         for message in messages:
             samples += self._decode(message)
         outcome = self._monitor.take(samples)
+        for remark in self._monitor.remarks:
+            logger.warning("%.500s", remark)
+        self._monitor.remarks.clear()
         self._publish(outcome)
         for message in messages:
             self._link.ack(message)

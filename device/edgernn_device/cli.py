@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from edgernn.errors import EdgernnError
 from edgernn.layout import Columns
 from edgernn.settings import read_settings, to_settings
 from edgernn_device.address import Access, BrokerAddress, find_credentials
@@ -88,8 +89,10 @@ def agent(
     logging.getLogger("edgernn_device").setLevel(logging.INFO)
     if source.suffix == ".toml":
         config, base = read_settings(source, AgentConfig), source.parent
-    else:
+    elif source.suffix == ".onnx" or source.is_dir():
         config, base = AgentConfig(model=str(source)), Path()
+    else:
+        raise EdgernnError(f"{source}: expected an agent's .toml, or an .onnx of `edgernn export`")
     said: dict[str, dict[str, Any]] = {
         "": {"node": node},
         "broker": {"address": broker, "user": user, "password_file": password_file},

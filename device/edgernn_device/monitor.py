@@ -53,6 +53,8 @@ class Monitor:
         self.limits = limits
         self.counts: Counter[str] = Counter()
         """Samples refused, bridged or lost, by reason."""
+        self.remarks: list[str] = []
+        """Sentences for the operator, each said once; the owner takes them."""
         self.samples = 0
         self.streams: dict[str, Stream] = {}
         self._node = node
@@ -90,12 +92,15 @@ class Monitor:
             x = sample.row(self._channels)
         except PayloadError as exc:
             self.counts[exc.reason] += 1
+            if self.counts[exc.reason] == 1:
+                self.remarks.append(f"{name}: {exc} (said once, then counted)")
             return ()
         if stream is None:
             if len(self.streams) >= self._max_streams:
                 self.counts["too_many_streams"] += 1
                 return ()
             stream = Stream(name, self.engine.add_stream(), self._rule, self.limits)
+            stream.absent = set(range(len(self._channels)))
             self.streams[name] = stream
         return stream.admit(sample.time_s, x, seq=sample.seq, counts=self.counts)
 
@@ -136,6 +141,8 @@ class Monitor:
         outcome: Outcome,
     ) -> None:
         """Let one stream's alarm see its scores (T,), with expected and contribution (T, C)."""
+        if stream.absent:
+            self._look_for_absent(stream, steps)
         for t, (step, said) in enumerate(zip(steps, score.tolist(), strict=True)):
             value = stream.counted(said)
             edge = stream.alarm.update(step.time_s, value)
@@ -145,6 +152,14 @@ class Monitor:
         stream.scored_s = steps[-1].time_s
         known = round(stream.score, 3) if stream.score == stream.score else None
         outcome.scores[stream.name] = Scored(format_time(steps[-1].time_s), known)
+
+    def _look_for_absent(self, stream: Stream, steps: Sequence[Step]) -> None:
+        """While a new stream warms up: which channels have not come once?"""
+        stream.absent -= {c for step in steps for c, value in enumerate(step.x) if value == value}
+        if stream.warming_up <= len(steps):
+            if names := ", ".join(self._channels[c] for c in sorted(stream.absent)):
+                self.remarks.append(f"{stream.name}: {names} has not come once; is the key right?")
+            stream.absent.clear()
 
     def _start_afresh(self, stream: Stream, outcome: Outcome) -> None:
         """A gap too long to bridge: an alarm that is on ends here, and the stream warms up."""

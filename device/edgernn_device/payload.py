@@ -42,9 +42,8 @@ class RawSample(msgspec.Struct, frozen=True):
         """
         values = self.values
         if not any(name in values for name in channels):
-            raise PayloadError(
-                "no_channel", f"none of {', '.join(channels)} in {sorted(values)[:8]}"
-            )
+            found = ", ".join(sorted(values)[:8]) or "no value"
+            raise PayloadError("no_channel", f"has {found}; expected {', '.join(channels)}")
         return [values.get(name, math.nan) for name in channels]
 
 

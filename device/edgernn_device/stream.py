@@ -40,6 +40,7 @@ class Stream:
     __slots__ = (
         "_late",
         "_rule",
+        "absent",
         "alarm",
         "last_s",
         "last_seq",
@@ -60,6 +61,8 @@ class Stream:
         """Samples to go until scores count."""
         self.last_s = -math.inf
         """Time of the last sample admitted."""
+        self.absent: set[int] = set()
+        """Channels that have not come once, while the owner still looks for them."""
         self.scored_s = -math.inf
         """Time of the last sample scored."""
         self.last_seq: int | None = None
@@ -83,6 +86,8 @@ class Stream:
             is_fresh = True
         self._late.clear()
         if not is_fresh:
+            if time_s - self.last_s < self._rule.period_s / 2:
+                counts["too_fast"] += 1  # scored all the same, as one period further on
             steps = steps_between(self.last_s, time_s, period_s=self._rule.period_s)
             if steps > 1 and time_s - self.last_s > self._rule.max_gap_s:
                 counts["gap"] += 1

@@ -30,8 +30,8 @@ def build_artefact(run: Run, *, quantization: str) -> tuple[bytes, Proof]:
     if proof.failures:
         lines = "\n  ".join(map(str, proof.failures))
         raise EdgernnError(
-            f"refused: the exported graph does not decide as the detector does; no file written\n"
-            f"  {lines}"
+            "refused: the exported graph does not decide as the detector does; no file written"
+            f"{'; try --quantize none' if quantization != 'none' else ''}\n  {lines}"
         )
     return artefact, proof
 

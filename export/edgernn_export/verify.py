@@ -179,16 +179,28 @@ def _compare(
             (state, _largest(true.states[state][:streams], value), STATE_TOLERANCE[quantization])
         )
     for n in range(streams):
-        for what in flipped_alarms(score[:, n], got.score[:, n], limits, run.card.period_s):
-            rows.append((f"stream {n}: alarm {what}", 1.0, 0.0))
+        flipped = flipped_alarms(
+            score[:, n], got.score[:, n], limits, period_s=run.card.period_s, tolerance=allowed
+        )
+        rows += [(f"stream {n}: alarm {what}, alarms", 1.0, 0.0) for what in flipped]
     return [Deviation(name, what, difference, limit) for what, difference, limit in rows]
 
 
-def flipped_alarms(a: Floats, b: Floats, limits: Limits, period_s: float) -> list[str]:
+def flipped_alarms(
+    a: Floats, b: Floats, limits: Limits, *, period_s: float, tolerance: float
+) -> list[str]:
     """Alarms that scores a (T,) raise and b (T,) do not, or the other way round: "lost at sample
-    17", "gained at sample 40". Alarms that overlap in time are the same one."""
-    lost = _without_partner(_alarms(a, limits, period_s), _alarms(b, limits, period_s))
-    gained = _without_partner(_alarms(b, limits, period_s), _alarms(a, limits, period_s))
+    17", "gained at sample 40".
+
+    Alarms that overlap in time are the same one. An alarm is missing if the other scores raise none
+    even at a threshold lower by `tolerance`: what lies that near the threshold may fall on either
+    side of it.
+    """
+    lower = msgspec.structs.replace(
+        limits, enter=limits.enter - tolerance, leave=limits.leave - tolerance
+    )
+    lost = _without_partner(_alarms(a, limits, period_s), _alarms(b, lower, period_s))
+    gained = _without_partner(_alarms(b, limits, period_s), _alarms(a, lower, period_s))
     return [f"lost at sample {t:g}" for t in lost] + [f"gained at sample {t:g}" for t in gained]
 
 

@@ -303,3 +303,19 @@ def test_infinite_readings_leave_later_scores_defined(monitor: Monitor, healthy:
 def test_no_samples_lead_to_nothing(monitor: Monitor) -> None:
     outcome = monitor.take([])
     assert (outcome.alerts, outcome.scores) == ([], {})
+
+
+def test_a_channel_that_never_comes_is_said_once_when_the_stream_has_warmed_up(
+    monitor: Monitor, healthy_csv: Path, channels: tuple[str, ...]
+) -> None:
+    healthy = Machine(healthy_csv, channels)
+    healthy.x[:, 1] = np.nan
+    monitor.take(healthy.samples(stop=200))
+    (remark,) = monitor.remarks
+    assert remark.endswith(f": {healthy.channels[1]} has not come once; is the key right?")
+
+
+def test_a_sample_of_another_machine_is_said_with_what_it_has(monitor: Monitor) -> None:
+    monitor.take([("a", RawSample(time_s=0.0, seq=None, values={"colour": 1.0}))] * 3)
+    (remark,) = monitor.remarks
+    assert remark.startswith("a: no_channel: has colour; expected vibration, pressure")

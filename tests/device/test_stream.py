@@ -146,3 +146,8 @@ def test_a_fresh_start_warms_up_again() -> None:
 def test_samples_refused_as_late_are_not_counted_as_lost_too() -> None:
     feed = Feed().send([1000, *range(100, 130)], range(1, 32))
     assert feed.counts["lost"] == 0
+
+
+def test_samples_that_come_too_fast_are_scored_and_counted() -> None:
+    feed = Feed().send([0, 0.2, 0.4, 1.4])
+    assert (feed.times, feed.counts["too_fast"]) == ([0, 0.2, 0.4, 1.4], 2)
