@@ -63,7 +63,7 @@ def top_channels(
             name=card.channels[c].name,
             unit=card.channels[c].unit,
             observed=None if x[c] != x[c] else float(x[c]),
-            expected=float(expected[c]),
+            expected=float(f"{expected[c]:.6g}"),  # what float32 can tell
             contribution=round(float(contribution[c]), 4),
         )
         for c in top
