@@ -6,6 +6,7 @@ every planted fault was alerted and the healthy stream was not.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -95,7 +96,7 @@ def watch_pumps(
     """Broker, agent, watch and one replay a stream; alerts, and (time, score) by stream."""
     with ExitStack() as stack:
         broker = stack.enter_context(running("broker", "--port", "0", stdout=subprocess.PIPE))
-        address = first_line(broker).split()[2].rstrip(":;")
+        address = re.findall(r"mqtt://[\w.]+:\d+", first_line(broker))[0]
         print(f"  broker at {address}")
         listener = stack.enter_context(Listener(address))
         log = stack.enter_context((folder / "agent.log").open("w"))
