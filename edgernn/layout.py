@@ -109,7 +109,7 @@ def layout_of(
     ignored = {_named(titles, name, "--ignore", where) for name in columns.ignore}
     free = [i for i in range(len(titles)) if i not in ignored]
     label = _role(titles, free, columns.label, LABEL_NAMES, flag="--label", where=where)
-    stream = _role(titles, free, columns.stream, STREAM_NAMES, flag="--stream", where=where)
+    stream = _role(titles, free, columns.stream, STREAM_NAMES, flag="--stream-column", where=where)
     time = _role(titles, free, columns.time, TIME_NAMES, flag="--time", where=where)
     if time is None and 0 in free and _are_iso_times([row[0] for row in first_rows if row]):
         time = 0

@@ -48,6 +48,15 @@ def read_text(path: Path) -> str:
         raise EdgernnError(f"{path}: cannot be read: {exc.strerror}") from exc
 
 
+def make_folder(path: Path) -> Path:
+    """The folder, made if it is not there; an EdgernnError if it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise EdgernnError(f"{path}: cannot be made a folder: {exc.strerror}") from exc
+    return path
+
+
 def _sentence(message: str) -> str:
     """msgspec's «Expected `int`, got `str` - at `$.broker.port`» with the key's path first."""
     message = message.replace("Object contains unknown field", "unknown key")

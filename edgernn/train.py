@@ -43,8 +43,8 @@ def train(
     """
     period_s = recording.period_s
     stretches = split(recording, config)
-    _check_calibration(stretches.calibration, warm_up=config.score.window)
     channels = _channels(recording, stretches.fit)
+    _check_held_out(recording, stretches, warm_up=config.score.window)
     detector = build_detector(config, channels=len(recording.channels))
     fit_scaling(detector, stretches.fit)
     losses = fit(detector, stretches, config.training, on_epoch)
@@ -231,14 +231,19 @@ def _weights(detector: Detector) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in detector.state_dict().items()}
 
 
-def _check_calibration(pieces: Sequence[Track], *, warm_up: int) -> None:
+def _check_held_out(recording: Recording, stretches: Stretches, *, warm_up: int) -> None:
     """Said before an hour of training, not after it."""
-    left = sum(max(len(piece.x) - warm_up, 0) for piece in pieces)
+    calibration = np.concatenate([piece.x[warm_up:] for piece in stretches.calibration])
+    validation = np.concatenate([piece.x for piece in stretches.validation])
+    left = int(np.isfinite(calibration).any(axis=1).sum())
     if left < FEWEST_SAMPLES:
         raise EdgernnError(
             f"the recording is too short: {left} samples are left to calibrate with, at least "
             f"{FEWEST_SAMPLES} are needed; record longer"
         )
+    for x, what in ((validation, "decides when to stop"), (calibration, "is calibrated with")):
+        if empty := [n for n, c in zip(recording.channels, x.T, strict=True) if np.isnan(c).all()]:
+            raise EdgernnError(f"channel {', '.join(empty)}: no value in the part that {what}")
 
 
 def _channels(recording: Recording, pieces: Sequence[Track]) -> tuple[Channel, ...]:

@@ -1,9 +1,11 @@
 """The commands of the workstation: simulate, train, evaluate."""
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -19,7 +21,7 @@ from edgernn.layout import Columns
 from edgernn.recording import read_recording, write_recording
 from edgernn.report import plot_losses, plot_track
 from edgernn.run import EpochLoss, load_run, save_run
-from edgernn.settings import read_settings
+from edgernn.settings import make_folder, read_settings
 from edgernn.simulate import parse_fault, simulate_pump
 from edgernn.stretches import read_recordings
 from edgernn.train import train as train_detector
@@ -113,6 +115,7 @@ def train(
         raise EdgernnError(f"{folder}: holds a run already; choose another folder or say --force")
 
     recording = read_recordings(config, base)
+    make_folder(folder)
     if false_alarms is not None:
         rule = config.alarm or AlarmRule.for_period(recording.period_s)
         config = msgspec.structs.replace(
@@ -178,12 +181,12 @@ def evaluate(
     scored = score_recording(run.detector, run.card, recording, limits)
     metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
     folder = output or run_folder / "evaluation" / source.stem
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     has_labels = any(track.label is not None for track in recording.tracks)
     told = metrics if has_labels else {"alarms": metrics.alarms, "hours": metrics.healthy_hours}
     (folder / "metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode(told)))
     for one in scored:
-        plot_track(folder / f"{one.track.stream}.png", run.card, one, limits)
+        plot_track(folder / f"{quote(one.track.stream, safe=' ')}.png", run.card, one, limits)
     click.echo(summary(metrics, has_labels=has_labels))
     click.echo(f"{folder}: metrics.json and {len(scored)} picture(s)")
 
@@ -217,7 +220,7 @@ def _override(
     except ValueError as exc:
         raise EdgernnError(f"--{exc}") from exc
     period_s = config.period_s if period_s is None else period_s
-    if period_s is not None and not period_s > 0:
+    if period_s is not None and not 0 < period_s < math.inf:
         raise EdgernnError(f"--period: expected a number of seconds above 0, got {period_s}")
     return msgspec.structs.replace(config, training=training, period_s=period_s)
 

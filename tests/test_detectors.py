@@ -265,3 +265,16 @@ def test_the_card_lists_each_state_as_the_graph_has_it() -> None:
         ("state.forecast", (2 * CHANNELS,), 0.0),
         ("state.window", (3 * CHANNELS,), 0.0),
     ]
+
+
+def test_a_missing_channel_does_not_make_its_kin_look_strange() -> None:
+    made = Detector(CHANNELS, NetworkConfig(hidden=4), span=30, seed=0)
+    made.relate(torch.tensor([[1.0, 0.95, 0.0], [0.95, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+    x = torch.randn(200, 1, CHANNELS, generator=torch.Generator().manual_seed(0))
+    alone = x.clone()
+    alone[..., 0] = torch.nan
+    with torch.no_grad():
+        surprise, _ = made.surprise(alone, *made.fresh_state(1))  # (T, N, K, C)
+        made.relate(torch.eye(CHANNELS))
+        unrelated, _ = made.surprise(alone, *made.fresh_state(1))
+    assert torch.equal(surprise, unrelated)

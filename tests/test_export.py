@@ -22,7 +22,7 @@ from edgernn_export import artefact as module
 from edgernn_export.artefact import build_artefact, with_card
 from edgernn_export.graph import build_graph
 from edgernn_export.quantize import SMALLEST, quantize_int8, to_integers
-from edgernn_export.verify import flipped_alarms, proof_stream, prove
+from edgernn_export.verify import _largest, flipped_alarms, proof_stream, prove
 
 if TYPE_CHECKING:
     from edgernn.run import Run
@@ -176,3 +176,10 @@ def test_the_card_in_the_file_says_how_its_weights_are_stored(
 ) -> None:
     card = Engine.load(artefact).card
     assert card == msgspec.structs.replace(trained_run.card, quantization="int8", tolerance=1.0)
+
+
+def test_a_value_that_only_the_artefact_does_not_know_is_a_deviation() -> None:
+    known = np.zeros((4, 2), np.float32)
+    unknown = known.copy()
+    unknown[1, 1] = np.nan
+    assert (_largest(known, unknown), _largest(unknown, unknown)) == (np.inf, 0.0)

@@ -248,3 +248,15 @@ def test_pieces_shorter_than_the_window_are_a_sentence() -> None:
     short = Recording(made.channels, made.units, tracks, 1.0, ())
     with pytest.raises(EdgernnError, match="record longer"):
         train(make_config(epochs=1), short, name="p")
+
+
+def test_a_channel_that_is_away_in_the_part_for_calibration_is_named() -> None:
+    made = pump()
+    (track,) = made.tracks
+    x = track.x.copy()
+    x[len(x) // 2 :, 2] = np.nan
+    gone = Recording(
+        made.channels, made.units, (Track("a", track.time_s, x, None),), made.period_s, ()
+    )
+    with pytest.raises(EdgernnError, match=r"^channel flow: no value in the part that"):
+        train(make_config(epochs=1), gone, name="p")

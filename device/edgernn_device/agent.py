@@ -84,12 +84,14 @@ class Agent:
         )
         self._stale_after_s = config.stale_after_s(card)
         self._heard_s: dict[str, float] = {}
-        """Stream → monotonic time of its last message."""
+        """Stream → monotonic time of its last sample that was scored."""
         self._said: dict[str, str] = {}
         """Stream → state last published."""
         self._score_said_s: dict[str, float] = {}
         """Stream → sample time of the score last published."""
         self._refused: Counter[str] = Counter()
+        self._inbox_full = 0
+        """Apart from the others: only the network thread counts it."""
         self._messages = 0
         self._latency_s = 0.0
         self._began_s = time.monotonic()
@@ -125,7 +127,7 @@ class Agent:
                 self._messages,
                 self._monitor.samples,
                 left,
-                dict(self._refused + self._monitor.counts) or "nothing",
+                dict(self._counts()) or "nothing",
             )
 
     def _enqueue(self, message: Message) -> None:
@@ -133,7 +135,7 @@ class Agent:
         try:
             self._inbox.put_nowait(message)
         except queue.Full:
-            self._refused["inbox_full"] += 1
+            self._inbox_full += 1
             self._link.ack(message)
 
     def _drain(self) -> list[Message]:
@@ -154,6 +156,7 @@ class Agent:
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
+        self._heard_s.update(dict.fromkeys(outcome.scores, time.monotonic()))
         self._publish(outcome)
         for message in messages:
             self._link.ack(message)
@@ -173,7 +176,6 @@ class Agent:
         if stream is None:
             self._refuse("wrong_topic", message, "does not fit the pattern")
             return []
-        self._heard_s[stream] = time.monotonic()
         return [(stream, sample) for sample in found]
 
     def _refuse(self, reason: str, message: Message, detail: str) -> None:
@@ -239,10 +241,14 @@ class Agent:
         if now_s - self._health_s >= self._config.output.health_every_s:
             self._say_health()
 
+    def _counts(self) -> Counter[str]:
+        """Everything refused, bridged or lost so far, by reason."""
+        return self._refused + self._monitor.counts + Counter(inbox_full=self._inbox_full)
+
     def _say_health(self) -> None:
         monitor, now_s = self._monitor, time.monotonic()
         since_s = max(now_s - self._health_s, 1e-3)
-        dropped = self._refused + monitor.counts
+        dropped = self._counts()
         if self._link.dropped:
             dropped["publish_offline"] = self._link.dropped
         health = Health(

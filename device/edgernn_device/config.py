@@ -125,15 +125,16 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def stream_rule(self, card: Card) -> StreamRule:
         said = self.input.max_gap_s
-        if said is not None and said > LONGEST_BRIDGE * card.period_s:
+        max_gap_s = card.max_gap_s if said is None else said
+        if max_gap_s > LONGEST_BRIDGE * card.period_s:
             raise EdgernnError(
                 f"input.max_gap_s: expected at most {LONGEST_BRIDGE * card.period_s:g} s, "
-                f"{LONGEST_BRIDGE} samples, got {said:g}"
+                f"{LONGEST_BRIDGE} samples, got {max_gap_s:g}"
             )
         return StreamRule(
             period_s=card.period_s,
             warm_up=card.warm_up,
-            max_gap_s=card.max_gap_s if said is None else said,
+            max_gap_s=max_gap_s,
         )
 
     def stale_after_s(self, card: Card) -> float:

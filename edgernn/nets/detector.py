@@ -121,7 +121,8 @@ class Detector(nn.Module):
         mean, log_scale, following = self._forecast(z, observed, state)
         r = (z - mean) * torch.exp(-log_scale)
         r = r.clamp(-LARGEST_RESIDUAL, LARGEST_RESIDUAL) * observed
-        r = torch.matmul(r, self.relation)
+        is_whole = observed.amin(-1, keepdim=True) > 0  # (T, N, 1)
+        r = torch.where(is_whole, torch.matmul(r, self.relation), r)  # else nothing to relate to
         surprise, rest = [], state[len(following) :]
         for view in self.views:
             mine, rest = rest[: len(view.state_shapes)], rest[len(view.state_shapes) :]

@@ -8,6 +8,7 @@ import torch
 
 from edgernn.errors import EdgernnError
 from edgernn.run import load_run
+from edgernn.settings import make_folder
 from edgernn_export.artefact import QUANTIZATIONS, build_artefact
 
 
@@ -34,6 +35,7 @@ def export(run_folder: Path, output: Path, quantize: str) -> None:
     if output.is_dir():
         raise EdgernnError(f"{output}: is a folder, expected a file name")
     run = load_run(run_folder)
+    make_folder(output.parent)
     torch.set_num_threads(run.config.training.threads)
     artefact, proof = build_artefact(run, quantization=quantize)
     write_atomically(output, artefact)
@@ -48,7 +50,6 @@ def export(run_folder: Path, output: Path, quantize: str) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:

@@ -1,5 +1,6 @@
 """Proof: the device's engine must decide as the trained detector decides, or there is no file."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,8 @@ def prove(model: bytes, run: Run, *, quantization: str) -> Proof:
     scores, shares, expectations, end states, and alarm by alarm. Three ways: one stream sample by
     sample, eight in ragged chunks, eight side by side in one call a sample for a part of them."""
     x = proof_stream(run.healthy, streams=STREAMS)  # (T, N, C)
-    limits = Limits.from_rule(run.card.alarm, run.card)
+    card = Engine(model).card
+    limits = Limits.from_rule(card.alarm, card)
     truth = _torch_outputs(run.detector, x)
     deviations: list[Deviation] = []
     for name, streams, chunks in (
@@ -234,8 +236,10 @@ def _without_partner(
 
 
 def _largest(a: Floats, b: Floats) -> float:
-    difference = np.abs(a - b)
-    difference = difference[np.isfinite(difference)]
+    """Where both are NaN they agree; where only one is, nothing could differ more."""
+    if not np.array_equal(np.isnan(a), np.isnan(b)):
+        return math.inf
+    difference = np.abs(a - b)[~np.isnan(a)]
     return float(difference.max()) if difference.size else 0.0
 
 

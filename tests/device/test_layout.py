@@ -160,7 +160,7 @@ def test_labels_are_empty_when_healthy_and_keep_their_words(cell: str, label: st
         ("a,b", "1,2", {}, 'no column of times among "a", "b"; name it with --time'),
         ("time,a", "0,1", {"time": "T0"}, 'no column "T0" (--time) among "time", "a"'),
         ("time,a", "0,1", {"label": "L"}, 'no column "L" (--label) among "time", "a"'),
-        ("time,a", "0,1", {"stream": "S"}, 'no column "S" (--stream) among "time", "a"'),
+        ("time,a", "0,1", {"stream": "S"}, 'no column "S" (--stream-column) among "time", "a"'),
         ("time,a", "0,1", {"ignore": ("z",)}, 'no column "z" (--ignore) among "time", "a"'),
         ("time,a,b", "0,1,2", {"label": "time"}, "one column is named for two purposes"),
         ("time,a", "0,1", {"delimiter": "::"}, "delimiter: expected one character, got '::'"),
