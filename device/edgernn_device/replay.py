@@ -21,6 +21,7 @@ from edgernn.errors import EdgernnError, MissingExtraError
 from edgernn.layout import Columns, Layout, Row, find_layout, read_rows
 from edgernn_device.address import Access
 from edgernn_device.link import Link
+from edgernn_device.payload import RESERVED
 from edgernn_device.topics import DEFAULT_PATTERN, TopicPattern
 
 LOOKED_AT = 20
@@ -31,8 +32,6 @@ WINDOW = 200
 """Messages that wait for the broker before reading goes on."""
 PATIENCE_S = 5.0
 """How long an interrupted replay still waits for confirmations."""
-RESERVED = ("time", "timestamp", "ts", "seq")
-"""Keys of a message that are no channels."""
 
 logger = logging.getLogger(__name__)
 
