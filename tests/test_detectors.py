@@ -260,8 +260,8 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 def test_the_card_lists_each_state_as_the_graph_has_it() -> None:
     card = engine("gru, 2 layers", "none").card
     assert [msgspec.structs.astuple(state) for state in card.states] == [
-        ("state.gru.0", (8,), 0.0),
-        ("state.gru.1", (8,), 0.0),
+        ("state.layer.0.h", (8,), 0.0),
+        ("state.layer.1.h", (8,), 0.0),
         ("state.forecast", (2 * CHANNELS,), 0.0),
         ("state.window", (3 * CHANNELS,), 0.0),
     ]

@@ -1,5 +1,8 @@
 """Stateful layers: what every network is made of. The exporter knows each of them by its class."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -7,18 +10,37 @@ BLOCK = 64
 """Samples that `Ewma` takes at a time: one (64, 64) matrix product instead of 64 small steps."""
 
 
-class GruLayer(nn.Module):
+class Stateful(nn.Module, ABC):
+    """Turns a stream of inputs into a stream of features, with every memory an explicit state.
+
+    Any split of the samples gives the same features, and streams never mix: a layer keeps these
+    two properties, and so does whatever is put together from layers.
+    """
+
+    width: int
+    """Features per sample."""
+    state_shapes: Mapping[str, tuple[int, ...]]
+    """Name → shape of one stream's row, in the order `forward` takes them. Fresh states are 0."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """x (T, N, inputs), states (N, …) → features (T, N, width), next states (N, …)."""
+
+
+class GruLayer(Stateful):
     """One GRU layer (Cho et al. 2014, in cuDNN's form: reset gate after the product)."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
-        self.inputs, self.hidden = inputs, hidden
+        self.inputs = inputs
+        self.width = hidden
+        self.state_shapes = {"h": (hidden,)}
         self.gru = nn.GRU(inputs, hidden)
 
-    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """x (T, N, inputs), h (N, hidden) → y (T, N, hidden), next h (N, hidden)."""
+    def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        (h,) = state
         y, last = self.gru(x, h.unsqueeze(0))
-        return y, last.squeeze(0)
+        return y, (last.squeeze(0),)
 
 
 class Ewma(nn.Module):

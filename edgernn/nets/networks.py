@@ -1,7 +1,7 @@
 """Networks: features of the samples so far. A new kind is one class and one line in `NETWORKS`."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 
 import msgspec
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgernn.errors import EdgernnError
-from edgernn.nets.layers import GruLayer
+from edgernn.nets.layers import GruLayer, Stateful
 
 
 class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,46 +30,40 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"layers: expected 1–8, got {self.layers}")
 
 
-class Network(nn.Module, ABC):
-    """Turns inputs into features, sample by sample, with every memory an explicit state."""
+class Stack(Stateful):
+    """Layers on top of each other; layer i's state `h` is the network's `layer.i.h`."""
 
-    width: int
-    """Features per sample."""
-    state_shapes: Mapping[str, tuple[int, ...]]
-    """Name → shape of one stream's row, in the order `forward` takes them. Fresh states are 0."""
-
-    @abstractmethod
-    def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """x (T, N, inputs), states (N, …) → features (T, N, width), next states (N, …)."""
-
-
-class GruNetwork(Network):
-    """A stack of GRU layers."""
-
-    def __init__(self, inputs: int, config: NetworkConfig) -> None:
+    def __init__(self, layers: Sequence[Stateful]) -> None:
         super().__init__()
-        self.width = config.hidden
-        self.layers = nn.ModuleList(
-            GruLayer(inputs if i == 0 else config.hidden, config.hidden)
-            for i in range(config.layers)
-        )
-        self.state_shapes = {f"gru.{i}": (config.hidden,) for i in range(config.layers)}
+        self.layers = nn.ModuleList(layers)
+        self._counts = [len(layer.state_shapes) for layer in layers]
+        self.width = layers[-1].width
+        self.state_shapes = {
+            f"layer.{i}.{name}": shape
+            for i, layer in enumerate(layers)
+            for name, shape in layer.state_shapes.items()
+        }
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        following = []
-        for layer, h in zip(self.layers, state, strict=True):
-            x, h_next = layer(x, h)  # (T, N, H), (N, H)
-            following.append(h_next)
-        return x, tuple(following)
+        following: tuple[Tensor, ...] = ()
+        for layer, count in zip(self.layers, self._counts, strict=True):
+            mine, state = state[:count], state[count:]
+            x, after = layer(x, *mine)  # (T, N, width)
+            following += after
+        return x, following
 
 
-NETWORKS: Mapping[str, type[GruNetwork]] = MappingProxyType({"gru": GruNetwork})
+Cell = Callable[[int, int], Stateful]
+"""Inputs and width → one layer."""
+
+NETWORKS: Mapping[str, Cell] = MappingProxyType({"gru": GruLayer})
 
 
-def build_network(inputs: int, config: NetworkConfig, *, seed: int) -> Network:
+def build_network(inputs: int, config: NetworkConfig, *, seed: int) -> Stateful:
     """A freshly initialised network; the same seed gives the same weights."""
     if inputs < 1:
         raise EdgernnError(f"a network needs at least 1 input, got {inputs}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETWORKS[config.kind](inputs, config)
+        widths = [inputs, *[config.hidden] * config.layers]
+        return Stack([NETWORKS[config.kind](*pair) for pair in pairwise(widths)])

@@ -66,14 +66,14 @@ class ExportedGru(nn.Module):
     def __init__(self, layer: GruLayer) -> None:
         super().__init__()
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        p = [_gate_order(layer.gru.get_parameter(name).detach(), layer.hidden) for name in names]
+        p = [_gate_order(layer.gru.get_parameter(name).detach(), layer.width) for name in names]
         self.register_buffer("w", p[0].unsqueeze(0).contiguous())  # (1, 3H, I)
         self.register_buffer("r", p[1].unsqueeze(0).contiguous())  # (1, 3H, H)
         self.register_buffer("b", torch.cat(p[2:]).unsqueeze(0))  # (1, 6H)
 
-    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, tuple[Tensor]]:
         y, last = gru(x, h, self.w, self.r, self.b)
-        return y, last
+        return y, (last,)
 
 
 def _gate_order(parameter: Tensor, hidden: int) -> Tensor:

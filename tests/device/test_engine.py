@@ -204,7 +204,7 @@ def test_a_card_of_a_newer_version_is_refused(artefact: Path) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(b'"state.gru.0"', b'"state.gru.1"'), (b'"shape":[16]', b'"shape":[17]')],
+    [(b'"state.layer.0.h"', b'"state.gru.1"'), (b'"shape":[16]', b'"shape":[17]')],
 )
 def test_a_card_with_other_states_than_the_graph_is_refused(
     artefact: Path, old: bytes, new: bytes
