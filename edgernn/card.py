@@ -1,6 +1,8 @@
 """The card: what an artefact says of itself, as JSON in the ONNX metadata."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -14,6 +16,16 @@ CARD_VERSION = 2
 
 KNOTS = 8
 """Points of a calibration's body, the first at surprise 0, the last where the tail begins."""
+
+
+OUTPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "anomaly": ("score", "contribution", "expected"),
+        "classify": ("probability",),
+        "forecast": ("forecast", "spread"),
+    }
+)
+"""Task → what its graph says of a sample, beside the next states."""
 
 
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,6 +103,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     version: int
     name: str
+    task: str
+    """"anomaly", "classify" or "forecast"."""
     network: str
     """Such as "6 → gru 32"."""
     channels: tuple[Channel, ...]
@@ -102,14 +116,33 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Samples after a fresh start whose scores do not count."""
     delay: int
     """The score that comes with sample t is that of sample t − delay; 0 for most networks."""
+    classes: tuple[str, ...]
+    """What "classify" tells apart, in the order of its probabilities; else empty."""
+    horizon: int
+    """Samples that "forecast" looks ahead; else 0."""
     states: tuple[State, ...]
     tails: tuple[Tail, ...]
+    """Of "anomaly", one a view; else empty."""
     alarm: AlarmRule
+    """Of "anomaly"."""
     quantization: str
     """How weights are stored: "none" or "int8"."""
     tolerance: float
-    """Largest score difference to the trained detector that the proof allowed."""
+    """Largest difference to the trained detector that the proof allowed: of a score, of a
+    probability, or of a forecast in standard deviations of its channel."""
     provenance: Provenance
+
+    @property
+    def outputs(self) -> Mapping[str, tuple[int, ...]]:
+        """What the graph says of a sample: name → shape behind (T, N)."""
+        channels = len(self.channels)
+        shapes: dict[str, tuple[int, ...]] = {
+            "score": (),
+            "probability": (len(self.classes),),
+            "forecast": (self.horizon, channels),
+            "spread": (self.horizon, channels),
+        }
+        return {name: shapes.get(name, (channels,)) for name in OUTPUTS[self.task]}
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -151,7 +184,20 @@ def _check(card: Card, where: str) -> None:
         (not card.max_gap_s >= 0, "max_gap_s must not be negative"),
         (not 0 <= card.delay <= card.warm_up, "delay must be from 0 to warm_up"),
         (any(min(s.shape, default=0) < 1 for s in card.states), "a state with an empty shape"),
-        (not card.tails, "no calibration"),
+        (card.task not in OUTPUTS, f"task {card.task!r}, expected one of {', '.join(OUTPUTS)}"),
+        (
+            (card.task == "anomaly") != bool(card.tails),
+            "calibration is for anomaly alone",
+        ),
+        (
+            (card.task == "classify") != (len(card.classes) > 1),
+            "two or more classes are for classify alone",
+        ),
+        (len(set(card.classes)) != len(card.classes), "two classes of one name"),
+        (
+            (card.task == "forecast") != (card.horizon > 0),
+            "a horizon above 0 is for forecast alone",
+        ),
         (
             any(len(t.knots) != len(t.scores) for t in card.tails),
             "knots and scores differ in length",

@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 
 from edgernn.calibration import check_rule
-from edgernn.card import AlarmRule
+from edgernn.card import OUTPUTS, AlarmRule
 from edgernn.layout import Columns
+from edgernn.nets.forecaster import ForecastConfig
 from edgernn.nets.heads import HeadConfig
 from edgernn.nets.networks import NetworkConfig
 from edgernn.nets.views import RELATIONS
@@ -98,6 +99,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A whole training file. Only `recording` must be there."""
 
     recording: tuple[RecordingConfig, ...]
+    task: str = "anomaly"
+    """"anomaly", "classify" (which label a sample has) or "forecast" (the samples to come)."""
     name: str = ""
     """Of the detector, in its card and its alerts; "" = the run folder's name."""
     period_s: float | None = None
@@ -106,6 +109,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A longer gap starts afresh; None = 60 periods."""
     network: NetworkConfig = NetworkConfig()
     head: HeadConfig = HeadConfig()
+    """For "anomaly" only, as are `score` and `alarm`."""
+    forecast: ForecastConfig = ForecastConfig()
+    """For "forecast" only."""
     training: TrainingConfig = TrainingConfig()
     score: ScoreConfig = ScoreConfig()
     alarm: AlarmRule | None = None
@@ -121,8 +127,32 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"head.window: {self.head.window} samples do not fit into training.chunk, "
                 f"{self.training.chunk}"
             )
+        self._check_task()
         if self.alarm is not None:
             check_rule(self.alarm, where="alarm")
+
+    @property
+    def warm_up(self) -> int:
+        """Samples after a fresh start that do not count: a window, or what training looked back."""
+        return self.score.window if self.task == "anomaly" else self.training.chunk
+
+    def _check_task(self) -> None:
+        """Refuses tables that the task would not read."""
+        if self.task not in OUTPUTS:
+            raise ValueError(f"task: expected one of {', '.join(OUTPUTS)}, got {self.task!r}")
+        for table, default, task in (
+            ("head", HeadConfig(), "anomaly"),
+            ("score", ScoreConfig(), "anomaly"),
+            ("alarm", None, "anomaly"),
+            ("forecast", ForecastConfig(), "forecast"),
+        ):
+            if getattr(self, table) != default and self.task != task:
+                raise ValueError(f'{table}: only for task = "{task}", here task = "{self.task}"')
+        if self.task == "forecast" and 2 * self.forecast.horizon > self.training.chunk:
+            raise ValueError(
+                f"forecast.horizon: {self.forecast.horizon} samples do not fit twice into "
+                f"training.chunk, {self.training.chunk}: raise that to {2 * self.forecast.horizon}"
+            )
 
     def files(self, base: Path) -> tuple[tuple[Path, RecordingConfig], ...]:
         """Every file of every `[[recording]]`, patterns expanded from `base` and sorted."""

@@ -13,7 +13,10 @@ from safetensors.torch import load_file, save_file
 from edgernn.card import Card, decode_card, encode_card
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
+from edgernn.nets.classifier import Classifier
 from edgernn.nets.detector import Detector
+from edgernn.nets.forecaster import Forecaster
+from edgernn.nets.model import Model
 from edgernn.recording import Recording, read_recording, write_recording
 from edgernn.settings import read_settings, read_text
 
@@ -27,7 +30,7 @@ CONFIG, CARD, WEIGHTS, HEALTHY, LOSS = (
 
 
 class EpochLoss(NamedTuple):
-    """Mean negative log-likelihood of a value."""
+    """Mean negative log-likelihood of a value, or of a class."""
 
     epoch: int
     training: float
@@ -37,13 +40,20 @@ class EpochLoss(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A trained detector with everything that is known of it."""
+    """A trained model with everything that is known of it."""
 
     config: Config
     card: Card
-    detector: Detector
+    model: Model
     healthy: Recording
-    """The calibration stretch: healthy samples that training never saw."""
+    """The calibration stretch: samples that training never saw, healthy but for "classify"."""
+
+    @property
+    def detector(self) -> Detector:
+        """The model of task "anomaly". Raises EdgernnError if it has another task."""
+        if not isinstance(self.model, Detector):
+            raise EdgernnError(f'{self.card.name}: expected task "anomaly", got "{self.card.task}"')
+        return self.model
 
 
 def save_run(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
@@ -52,7 +62,7 @@ def save_run(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
     plain = msgspec.to_builtins(run.config)
     (folder / CONFIG).write_bytes(msgspec.toml.encode(_without_none(plain)))
     (folder / CARD).write_text(encode_card(run.card), encoding="utf-8")
-    save_file(run.detector.state_dict(), folder / WEIGHTS)
+    save_file(run.model.state_dict(), folder / WEIGHTS)
     write_recording(folder / HEALTHY, run.healthy)
     lines = [",".join(EpochLoss._fields), *(",".join(f"{v:g}" for v in row) for row in losses)]
     (folder / LOSS).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -68,18 +78,31 @@ def load_run(folder: Path) -> Run:
             raise EdgernnError(f"{folder}: not a run folder of `edgernn train`: {name} is missing")
     config = read_settings(folder / CONFIG, Config)
     card = decode_card(read_text(folder / CARD), where=str(folder / CARD))
-    detector = build_detector(config, card.channel_names)
+    model = build_model(config, card.channel_names, classes=card.classes)
     try:
-        detector.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as exc:
         detail = " ".join(str(exc).split())[:200]
         raise EdgernnError(f"{folder / WEIGHTS}: does not fit {CONFIG}: {detail}") from exc
     healthy = read_recording(folder / HEALTHY)
     if healthy.channels != card.channel_names:
         raise EdgernnError(f"{folder}: {HEALTHY} and {CARD} have different channels")
-    if config.score.window + detector.delay != card.warm_up or detector.states != card.states:
+    ours = (config.task, config.warm_up + model.delay, model.states)
+    if ours != (card.task, card.warm_up, card.states):
         raise EdgernnError(f"{folder}: {CONFIG} and {CARD} describe different detectors")
-    return Run(config, card, detector.eval(), healthy)
+    return Run(config, card, model.eval(), healthy)
+
+
+def build_model(config: Config, channels: Sequence[str], *, classes: Sequence[str] = ()) -> Model:
+    """An untrained model of the configuration's task, over channels of these names; `classes`: what
+    "classify" tells apart."""
+    network, seed = config.network, config.training.seed
+    match config.task:
+        case "classify":
+            return Classifier(channels, network, classes=classes, seed=seed)
+        case "forecast":
+            return Forecaster(channels, network, horizon=config.forecast.horizon, seed=seed)
+    return build_detector(config, channels)
 
 
 def build_detector(config: Config, channels: Sequence[str]) -> Detector:

@@ -50,7 +50,11 @@ def read_recordings(config: Config, base: Path) -> Recording:
         for note in part.notes:
             notes.setdefault(note, []).append(path.name)
         for track in part.tracks:
-            healthy, labelled = _leave_out_faults(_head(track, item.first_rows))
+            head = _head(track, item.first_rows)
+            if config.task == "classify":
+                tracks.append(head)
+                continue
+            healthy, labelled = _leave_out_faults(head)
             tracks.append(healthy)
             if labelled:
                 note = f"{labelled} rows labelled as faults are left out"
@@ -64,10 +68,10 @@ def read_recordings(config: Config, base: Path) -> Recording:
 def split(recording: Recording, config: Config) -> Stretches:
     """Cut every track along time: the first part to fit, then validation, the end calibration.
 
-    A calibration piece begins one window early, with samples that only warm the detector up:
+    A calibration piece begins one warm-up early, with samples that only warm the detector up:
     a short recording has none to spare.
     """
-    lead = config.score.window
+    lead = config.warm_up
     parts: tuple[list[Track], list[Track], list[Track]] = ([], [], [])
     for track in recording.tracks:
         pieces = segments(
@@ -85,7 +89,7 @@ def split(recording: Recording, config: Config) -> Stretches:
             for part, (first, last) in zip(parts, wanted, strict=False):
                 rows = slice(max(first - start, 0), max(last - start, 0))
                 if len(piece.time_s[rows]) > 1:
-                    part.append(Track(piece.stream, piece.time_s[rows], piece.x[rows], None))
+                    part.append(_rows(piece, rows))
             start = end
     for part, what in zip(parts, ("to fit", "for validation", "for calibration"), strict=True):
         if not part:
@@ -112,8 +116,12 @@ def side_by_side(pieces: Sequence[Track], streams: int, *, at_least: int) -> Ten
 
 
 def _head(track: Track, rows: int | None) -> Track:
-    label = None if track.label is None else track.label[:rows]
-    return Track(track.stream, track.time_s[:rows], track.x[:rows], label)
+    return _rows(track, slice(rows))
+
+
+def _rows(track: Track, rows: slice) -> Track:
+    label = None if track.label is None else track.label[rows]
+    return Track(track.stream, track.time_s[rows], track.x[rows], label)
 
 
 def _leave_out_faults(track: Track) -> tuple[Track, int]:

@@ -15,10 +15,21 @@ from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance, Tai
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
 from edgernn.fit import fit, fit_scaling
+from edgernn.lessons import (
+    HEALTHY,
+    calibrate_classifier,
+    calibrate_forecaster,
+    check_classes,
+    count_classes,
+    find_classes,
+    with_answers,
+)
+from edgernn.nets.classifier import Classifier
 from edgernn.nets.detector import Detector
+from edgernn.nets.forecaster import Forecaster
 from edgernn.nets.heads import HeadConfig
 from edgernn.recording import Recording, Track
-from edgernn.run import EpochLoss, Run, build_detector
+from edgernn.run import EpochLoss, Run, build_model
 from edgernn.stretches import Stretches, max_gap_s, split
 from edgernn.tails import FEWEST_SAMPLES, fit_tail
 
@@ -39,7 +50,8 @@ def train(
     name: str,
     on_epoch: Callable[[EpochLoss], None] = lambda _: None,
 ) -> tuple[Run, list[EpochLoss]]:
-    """Train and calibrate a detector on a healthy recording.
+    """Train and calibrate a model of the configuration's task on a recording: a healthy one, or,
+    to classify, one with labels.
 
     `name` is used where the configuration gives none. Returns the run and the loss of every epoch.
     Raises EdgernnError for a recording that is too short.
@@ -47,41 +59,57 @@ def train(
     period_s = recording.period_s
     stretches = split(recording, config)
     channels = _channels(recording, stretches.fit)
-    detector = build_detector(config, recording.channels)
-    warm_up = config.score.window + detector.delay
+    classes = find_classes(recording) if config.task == "classify" else ()
+    model = build_model(config, recording.channels, classes=classes)
+    warm_up = config.warm_up + model.delay
     _check_held_out(recording, stretches, warm_up=warm_up)
-    fit_scaling(detector, stretches.fit)
-    losses = fit(detector, stretches, config.training, on_epoch)
-    tails = calibrate(
-        detector, stretches.calibration, warm_up=warm_up, relation=config.score.relation
-    )
+    fit_scaling(model, stretches.fit)
+    lessons = stretches
+    if isinstance(model, Classifier):
+        check_classes(stretches, classes, warm_up=warm_up)
+        lessons = with_answers(stretches, classes)
+        model.weigh(torch.from_numpy(count_classes(stretches.fit, classes)))
+    losses = fit(model, lessons, config.training, on_epoch)
+    tails: tuple[Tail, ...] = ()
+    match model:
+        case Detector():
+            tails = calibrate(
+                model, stretches.calibration, warm_up=warm_up, relation=config.score.relation
+            )
+        case Classifier():
+            calibrate_classifier(model, stretches.calibration, classes, warm_up=warm_up)
+        case Forecaster():
+            calibrate_forecaster(model, stretches.calibration, warm_up=warm_up)
     card = Card(
         version=CARD_VERSION,
         name=config.name or name,
+        task=config.task,
         network=_describe(config, len(recording.channels)),
         channels=channels,
         period_s=period_s,
         max_gap_s=max_gap_s(recording, config),
         warm_up=warm_up,
-        delay=detector.delay,
-        states=detector.states,
+        delay=model.delay,
+        classes=classes,
+        horizon=config.forecast.horizon if config.task == "forecast" else 0,
+        states=model.states,
         tails=tails,
         alarm=config.alarm or AlarmRule.for_period(period_s),
         quantization="none",
         tolerance=0.0,
-        provenance=_provenance(config, stretches.fit),
+        provenance=_provenance(config, lessons.fit),
     )
     healthy = Recording(
         channels=recording.channels,
         units=recording.units,
         tracks=tuple(
-            Track(f"healthy-{i}", piece.time_s, piece.x, None)
+            Track(f"{HEALTHY}-{i}", piece.time_s, piece.x, piece.label)
             for i, piece in enumerate(stretches.calibration)
         ),
         period_s=period_s,
         notes=(),
     )
-    return Run(config, card, detector.eval(), healthy), losses
+    return Run(config, card, model.eval(), healthy), losses
 
 
 @torch.no_grad()

@@ -20,9 +20,10 @@ from edgernn.errors import EdgernnError
 from edgernn_device.engine import Engine
 from edgernn_export import artefact as module
 from edgernn_export.artefact import build_artefact, with_card
+from edgernn_export.compare import flipped_alarms, largest
 from edgernn_export.graph import build_graph
 from edgernn_export.quantize import SMALLEST, quantize_int8, to_integers
-from edgernn_export.verify import _largest, flipped_alarms, proof_stream, prove
+from edgernn_export.verify import proof_stream, prove
 
 if TYPE_CHECKING:
     from edgernn.run import Run
@@ -141,8 +142,8 @@ def test_a_state_that_is_not_handed_on_is_noticed(
 
 def test_a_refused_export_leaves_no_file_behind(run_folder: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, edgernn_export.verify as v\n"
-        "v.TOLERANCE['none'] = v.STATE_TOLERANCE['none'] = 1e-12\n"
+        "import sys, edgernn_export.compare as c\n"
+        "c.TOLERANCE['anomaly']['none'] = c.STATE_TOLERANCE['none'] = 1e-12\n"
         f"sys.argv = ['edgernn', 'export', {str(run_folder)!r}, '-o', 'x.onnx']\n"
         "sys.argv += ['--quantize', 'none']\n"
         "from edgernn.cli import main; main()\n"
@@ -182,4 +183,4 @@ def test_a_value_that_only_the_artefact_does_not_know_is_a_deviation() -> None:
     known = np.zeros((4, 2), np.float32)
     unknown = known.copy()
     unknown[1, 1] = np.nan
-    assert (_largest(known, unknown), _largest(unknown, unknown)) == (np.inf, 0.0)
+    assert (largest(known, unknown), largest(unknown, unknown)) == (np.inf, 0.0)

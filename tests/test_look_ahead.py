@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from test_detectors import NAMES, engine, healthy
+from runners import NAMES, healthy
+from test_detectors import engine
 
 from edgernn.alarm import Limits
 from edgernn.times import parse_time

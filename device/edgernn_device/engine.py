@@ -1,7 +1,7 @@
 """One artefact and the recurrent states of all streams. The only place that imports onnxruntime."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ FIRST_CAPACITY = 16
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the detector says of a batch of samples."""
+    """What a detector, an artefact of task "anomaly", says of a batch of samples."""
 
     score: Floats
     """(T, N) −log10 p, NaN where nothing was observed."""
@@ -43,6 +43,7 @@ class Engine:
         self.size_bytes = len(model)
         self._names = [state.name for state in self.card.states]
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._said = len(self.card.outputs)
         _check_graph(self._session, self.card, where)
         self._arena: list[Floats] = [np.empty((0, *s.shape), np.float32) for s in self.card.states]
         self._free: list[int] = []
@@ -78,17 +79,23 @@ class Engine:
             array[row] = state.initial
 
     def step(self, rows: Rows, x: Floats) -> Scores:
+        """What `run` says, for an artefact of task "anomaly"."""
+        return Scores(*self.run(rows, x))
+
+    def run(self, rows: Rows, x: Floats) -> Sequence[Floats]:
         """Advance N different streams by T samples each.
 
-        rows (N,) as `add_stream` gave them; x (T, N, C) in sensor units, NaN = missing.
+        rows (N,) as `add_stream` gave them; x (T, N, C) in sensor units, NaN = missing. Returns
+        each of the card's `outputs` in turn, (T, N, …).
         """
         feeds: dict[str, Any] = {"x": x}
         for name, array in zip(self._names, self._arena, strict=True):
             feeds[name] = array.take(rows, axis=0)  # (N, …); three times as fast as array[rows]
-        score, contribution, expected, *following = self._session.run(self._outputs, feeds)
+        results: list[Floats] = self._session.run(self._outputs, feeds)
+        said, following = results[: self._said], results[self._said :]
         for array, state in zip(self._arena, following, strict=True):
             array[rows] = state
-        return Scores(score, contribution, expected)
+        return said
 
     def state_of(self, row: int) -> dict[str, Floats]:
         """A copy of one stream's memory, name → row."""
@@ -142,9 +149,15 @@ def _read_card(session: ort.InferenceSession, where: str) -> Card:
 def _check_graph(session: ort.InferenceSession, card: Card, where: str) -> None:
     """The graph must have just the inputs and outputs that the card promises."""
     inputs = {"x": [len(card.channels)]} | {s.name: list(s.shape) for s in card.states}
-    outputs = ["score", "contribution", "expected", *(f"{s.name}.next" for s in card.states)]
+    outputs = [*card.outputs, *(f"{s.name}.next" for s in card.states)]
     found = {i.name: i.shape[2 if i.name == "x" else 1 :] for i in session.get_inputs()}
     if found != inputs:
         raise EdgernnError(f"{where}: the graph takes {found}, its card says {inputs}")
     if (names := [o.name for o in session.get_outputs()]) != outputs:
         raise EdgernnError(f"{where}: the graph gives {names}, its card says {outputs}")
+    for output in session.get_outputs()[: len(card.outputs)]:
+        if tuple(output.shape[2:]) != card.outputs[output.name]:
+            raise EdgernnError(
+                f"{where}: the graph gives {output.name} as {list(output.shape[2:])} a sample, its "
+                f"card says {list(card.outputs[output.name])}"
+            )

@@ -1,39 +1,30 @@
-"""What every detector must do, whatever its network: run these on each one that is registered.
+"""What every model must do, whatever its network and task: run these on each that is registered.
 
-The checks know a detector as a `Runner`, so that the same ones run on torch and on the device's
+The checks know a model as a `Runner`, so that the same ones run on torch and on the device's
 engine, float32 and quantised. Each raises AssertionError with the figure that is wrong.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgernn.nets.detector import Detector
+from edgernn.nets.model import Model
 
 Floats = NDArray[np.float32]
 States = tuple[Floats, ...]
+Outputs = Mapping[str, Floats]
+"""Name → (T, N, …), such as "score"."""
 
 TOLERANCE = 2e-3
 """Of scores, shares and scaled expectations between two orders of the same float32 sums. Measured
 2e-4 at most over 10,000 samples of noise; scores are steep where the window's variance is small."""
 
 
-class Outputs(Protocol):
-    """(T, N), (T, N, C), (T, N, C)."""
-
-    @property
-    def score(self) -> Floats: ...
-    @property
-    def contribution(self) -> Floats: ...
-    @property
-    def expected(self) -> Floats: ...
-
-
 class Runner(Protocol):
-    """A detector with explicit states."""
+    """A model with explicit states."""
 
     channels: int
     delay: int
@@ -46,29 +37,23 @@ class Runner(Protocol):
         """x (T, N, C) → what is said of it, next states."""
 
 
-class _Said:
-    def __init__(self, score: Floats, contribution: Floats, expected: Floats) -> None:
-        self.score, self.contribution, self.expected = score, contribution, expected
-
-
 class TorchRunner:
-    """A torch detector as a `Runner`."""
+    """A torch model as a `Runner`."""
 
-    def __init__(self, detector: Detector) -> None:
-        self.detector = detector.eval()
-        self.channels = detector.channels
-        self.delay = detector.delay
+    def __init__(self, model: Model) -> None:
+        self.model = model.eval()
+        self.channels = model.channels
+        self.delay = model.delay
 
     def fresh(self, streams: int) -> States:
-        return tuple(state.numpy() for state in self.detector.fresh_state(streams))
+        return tuple(state.numpy() for state in self.model.fresh_state(streams))
 
     def run(self, x: Floats, states: States) -> tuple[Outputs, States]:
         with torch.no_grad():
-            score, contribution, expected, *following = self.detector(
-                torch.from_numpy(x), *(torch.from_numpy(state) for state in states)
-            )
-        said = _Said(score.numpy(), contribution.numpy(), expected.numpy())
-        return said, tuple(state.numpy() for state in following)
+            results = self.model(torch.from_numpy(x), *map(torch.from_numpy, states))
+        arrays = [result.numpy() for result in results]
+        names = self.model.outputs
+        return dict(zip(names, arrays, strict=False)), tuple(arrays[len(names) :])
 
 
 def check_chunk_invariance(runner: Runner, x: Floats, cuts: Sequence[int]) -> None:
@@ -105,27 +90,50 @@ def check_causality(runner: Runner, x: Floats, t: int) -> None:
     changed[t:] = np.where(np.isnan(x[t:]), 1.0, -3.0 * x[t:] + 1.0)
     before, _ = runner.run(x, runner.fresh(x.shape[1]))
     after, _ = runner.run(changed, runner.fresh(x.shape[1]))
-    for name in ("score", "contribution", "expected"):
-        a, b = getattr(before, name)[:t], getattr(after, name)[:t]
-        _check_close(a, b, f"{name} before sample {t}", "with another future")
+    for name in before:
+        _check_close(
+            before[name][:t], after[name][:t], f"{name} before sample {t}", "with another future"
+        )
 
 
 def check_missing_is_defined(runner: Runner, x: Floats) -> None:
     """The score is NaN exactly where no channel was observed, or the stream had not yet begun; all
     else is finite. Shares are ≥ 0 and sum to 1."""
     said, states = runner.run(x, runner.fresh(x.shape[1]))
-    nothing = np.isnan(x).all(axis=-1)
-    if runner.delay:
-        before = np.ones((runner.delay, x.shape[1]), bool)
-        nothing = np.concatenate([before, nothing])[: len(x)]
-    assert np.array_equal(np.isnan(said.score), nothing), (
+    nothing = _unobserved(runner, x)
+    assert np.array_equal(np.isnan(said["score"]), nothing), (
         "NaN scores are not the unobserved samples"
     )
-    assert (said.score[~nothing] >= 0).all(), "a score is below 0"
-    assert np.isfinite(said.expected).all(), "an expected value is not finite"
+    assert (said["score"][~nothing] >= 0).all(), "a score is below 0"
+    assert np.isfinite(said["expected"]).all(), "an expected value is not finite"
     assert all(np.isfinite(state).all() for state in states), "a state is not finite"
-    assert (said.contribution >= 0).all(), "a contribution is below 0"
-    _check_close(said.contribution.sum(-1), np.ones_like(said.score), "the shares' sum", "1")
+    assert (said["contribution"] >= 0).all(), "a contribution is below 0"
+    _check_close(said["contribution"].sum(-1), np.ones_like(said["score"]), "the shares' sum", "1")
+
+
+def check_classes_are_defined(runner: Runner, x: Floats) -> None:
+    """Probabilities are NaN exactly where no channel was observed, or the stream had not yet begun;
+    else they are from 0 to 1 and sum to 1. States are finite."""
+    said, states = runner.run(x, runner.fresh(x.shape[1]))
+    p = said["probability"]
+    is_unknown = np.isnan(p)
+    assert np.array_equal(is_unknown.any(-1), _unobserved(runner, x)), (
+        "NaN probabilities are not the unobserved samples"
+    )
+    assert np.array_equal(is_unknown.any(-1), is_unknown.all(-1)), "a class alone is NaN"
+    known = p[~is_unknown.any(-1)]
+    assert ((known >= 0) & (known <= 1)).all(), "a probability is not from 0 to 1"
+    _check_close(known.sum(-1), np.ones(len(known), np.float32), "the probabilities' sum", "1")
+    assert all(np.isfinite(state).all() for state in states), "a state is not finite"
+
+
+def check_forecasts_are_defined(runner: Runner, x: Floats) -> None:
+    """Forecasts are finite whatever is missing, their spreads above 0, and states finite."""
+    said, states = runner.run(x, runner.fresh(x.shape[1]))
+    assert np.isfinite(said["forecast"]).all(), "a forecast is not finite"
+    assert np.isfinite(said["spread"]).all(), "a spread is not finite"
+    assert (said["spread"] > 0).all(), "a spread is not above 0"
+    assert all(np.isfinite(state).all() for state in states), "a state is not finite"
 
 
 def check_reset_forgets(runner: Runner, x: Floats) -> None:
@@ -148,7 +156,7 @@ def check_fault_stands_out(
     faulty[start:] = fault(healthy[start:])
     usual, _ = runner.run(healthy, runner.fresh(healthy.shape[1]))
     unusual, _ = runner.run(faulty, runner.fresh(healthy.shape[1]))
-    a, b = float(np.nanmax(usual.score[start:])), float(np.nanmax(unusual.score[start:]))
+    a, b = float(np.nanmax(usual["score"][start:])), float(np.nanmax(unusual["score"][start:]))
     assert b > a + 3, f"the fault scores {b:.2f}, the healthy samples {a:.2f}"
 
 
@@ -161,14 +169,33 @@ def check_same_detector(
     """
     a, _ = one.run(x, one.fresh(x.shape[1]))
     b, _ = other.run(x, other.fresh(x.shape[1]))
-    _check_close(
-        np.minimum(a.score, below), np.minimum(b.score, below), "a score", "the other's", tolerance
-    )
+    mine, theirs = np.minimum(a["score"], below), np.minimum(b["score"], below)
+    _check_close(mine, theirs, "a score", "the other's", tolerance)
+
+
+def check_same_outputs(
+    one: Runner, other: Runner, x: Floats, tolerances: Mapping[str, float]
+) -> None:
+    """Two runners say the same of x (T, N, C), output by output to its tolerance."""
+    a, _ = one.run(x, one.fresh(x.shape[1]))
+    b, _ = other.run(x, other.fresh(x.shape[1]))
+    assert set(a) == set(tolerances), f"{list(a)} are said, {list(tolerances)} compared"
+    for name, tolerance in tolerances.items():
+        _check_close(a[name], b[name], f"{name} of one", "the other", tolerance)
+
+
+def _unobserved(runner: Runner, x: Floats) -> NDArray[np.bool_]:
+    """(T, N) where nothing was observed of the sample that is spoken of."""
+    nothing = np.asarray(np.isnan(x).all(axis=-1))
+    if runner.delay:
+        before = np.ones((runner.delay, x.shape[1]), bool)
+        nothing = np.concatenate([before, nothing])[: len(x)]
+    return nothing
 
 
 def _check_same(a: Outputs, b: Outputs, what: str, other: str) -> None:
-    for name in ("score", "contribution", "expected"):
-        _check_close(getattr(a, name), getattr(b, name), f"{name} {what}", other)
+    for name in a:
+        _check_close(a[name], b[name], f"{name} {what}", other)
 
 
 def _check_close(a: Floats, b: Floats, what: str, other: str, tolerance: float = TOLERANCE) -> None:
@@ -182,11 +209,8 @@ def _check_close(a: Floats, b: Floats, what: str, other: str, tolerance: float =
 
 
 def _joined(parts: Sequence[Outputs], axis: int) -> Outputs:
-    return _Said(*(np.concatenate([getattr(p, n) for p in parts], axis) for n in _NAMES))
+    return {name: np.concatenate([part[name] for part in parts], axis) for name in parts[0]}
 
 
 def _rows(said: Outputs, rows: list[int]) -> Outputs:
-    return _Said(*(getattr(said, name)[:, rows] for name in _NAMES))
-
-
-_NAMES = ("score", "contribution", "expected")
+    return {name: value[:, rows] for name, value in said.items()}

@@ -7,7 +7,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from edgernn.card import KNOTS, Tail
+from edgernn.card import KNOTS, OUTPUTS, Tail
 from edgernn.nets.heads import HEADS, Head, HeadConfig, gaussian_nll, split
 from edgernn.nets.model import LARGEST_INPUT, Model, Modules
 from edgernn.nets.networks import NetworkConfig
@@ -21,7 +21,7 @@ class Detector(Model):
     Each head says what a sample should have been, and its judge how surprising the difference is.
     """
 
-    outputs = ("score", "contribution", "expected")
+    outputs = OUTPUTS["anomaly"]
 
     def __init__(
         self,

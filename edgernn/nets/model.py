@@ -69,6 +69,18 @@ class Model(nn.Module, ABC):
         """x (T, N, C) in sensor units, NaN = missing; states as `states` lists them → `outputs`,
         then the next states."""
 
+    @abstractmethod
+    def loss(
+        self, x: Tensor, hidden: Tensor, *state: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """What training minimises.
+
+        x (T, N, C or more): samples in sensor units, behind them what the task asks for; hidden,
+        of the same shape: 1 where the network must do without a value that is still asked for.
+        Returns a sum, the number (or weight) of what was summed, and the next states: those of
+        `states`, and behind them what only training carries on. Without the latter it begins anew.
+        """
+
     def scaled(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Sensor units → scaled values, 0 where missing; 1 where observed. Both (T, N, C)."""
         missing = torch.isnan(x)

@@ -6,31 +6,32 @@ import onnx
 from edgernn.card import CARD_KEY, Card, encode_card
 from edgernn.errors import EdgernnError
 from edgernn.run import Run
+from edgernn_export.compare import TOLERANCE
 from edgernn_export.graph import build_graph
 from edgernn_export.quantize import quantize_int8
-from edgernn_export.verify import TOLERANCE, Proof, prove
+from edgernn_export.verify import Proof, prove
 
-QUANTIZATIONS = tuple(TOLERANCE)
+QUANTIZATIONS = ("none", "int8")
 
 
 def build_artefact(run: Run, *, quantization: str) -> tuple[bytes, Proof]:
     """The bytes of a proven artefact, and the proof.
 
     `quantization` is one of `QUANTIZATIONS`. Raises EdgernnError listing every deviation if the
-    device's engine does not decide as the detector does.
+    device's engine does not decide as the trained model does.
     """
-    model = build_graph(run.detector)
+    model = build_graph(run.model)
     if quantization == "int8":
         model = quantize_int8(model)
     card = msgspec.structs.replace(
-        run.card, quantization=quantization, tolerance=TOLERANCE[quantization]
+        run.card, quantization=quantization, tolerance=TOLERANCE[run.card.task][quantization]
     )
     artefact = with_card(model, card)
     proof = prove(artefact, run, quantization=quantization)
     if proof.failures:
         lines = "\n  ".join(map(str, proof.failures))
         raise EdgernnError(
-            "refused: the exported graph does not decide as the detector does; no file written"
+            "refused: the exported graph does not decide as the trained model does; no file written"
             f"{'; try --quantize none' if quantization != 'none' else ''}\n  {lines}"
         )
     return artefact, proof

@@ -11,6 +11,13 @@ from edgernn.run import load_run
 from edgernn.settings import make_folder
 from edgernn_export.artefact import QUANTIZATIONS, build_artefact
 
+DECISIONS = {
+    "anomaly": (", 0 alarms flipped", ("score",)),
+    "classify": (", 0 classes flipped", ("probability",)),
+    "forecast": ("", ("forecast, in standard deviations", "spread, its logarithm")),
+}
+"""Task → what the proof found no difference in, and the differences that are shown."""
+
 
 @click.command()
 @click.argument("run_folder", type=click.Path(path_type=Path))
@@ -27,8 +34,8 @@ from edgernn_export.artefact import QUANTIZATIONS, build_artefact
 def export(run_folder: Path, output: Path, quantize: str) -> None:
     """Write the detector of RUN_FOLDER as one ONNX file, after proving it on the device's engine.
 
-    If a score differs by more than the stated tolerance, or one alarm is gained or lost, no file
-    is written and every deviation is listed.
+    If what it says differs by more than the stated tolerance, or one alarm is gained or lost, no
+    file is written and every deviation is listed.
     """
     if output.suffix != ".onnx":
         raise EdgernnError(f"{output}: expected a file name ending in .onnx")
@@ -40,11 +47,10 @@ def export(run_folder: Path, output: Path, quantize: str) -> None:
     artefact, proof = build_artefact(run, quantization=quantize)
     write_atomically(output, artefact)
     click.echo(f"{output}: {len(artefact):,} bytes, weights {quantize}, {run.card.network}")
-    click.echo(
-        f"proven over {proof.samples:,} samples against the trained detector, 0 alarms flipped:"
-    )
+    same, shown = DECISIONS[run.card.task]
+    click.echo(f"proven over {proof.samples:,} samples against the trained detector{same}:")
     for deviation in proof.largest:
-        if deviation.what == "score":
+        if deviation.what in shown:
             click.echo(f"  {deviation}")
 
 

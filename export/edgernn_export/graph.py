@@ -1,4 +1,4 @@
-"""Detector → ONNX graph: states as inputs and outputs, T and N dynamic, nothing of this machine."""
+"""Model → ONNX graph: states as inputs and outputs, T and N dynamic, nothing of this machine."""
 
 import copy
 import logging
@@ -13,22 +13,21 @@ from torch.export import Dim
 
 from edgernn.card import State
 from edgernn.errors import EdgernnError
-from edgernn.nets.detector import Detector
 from edgernn.nets.layers import Stateful
+from edgernn.nets.model import Model
 from edgernn_export.ops import EXPORTED, TRANSLATIONS
 
 OPSET = 21
-OUTPUTS = ("score", "contribution", "expected")
 PRODUCER = "edgernn"
 
 
-def build_graph(detector: Detector) -> onnx.ModelProto:
-    """The float32 graph of a trained detector.
+def build_graph(model: Model) -> onnx.ModelProto:
+    """The float32 graph of a trained model of any task.
 
-    Inputs `x` (T, N, C) and `state.*` (N, …); outputs score (T, N), contribution (T, N, C),
-    expected (T, N, C) and `state.*.next` (N, …). Raises EdgernnError if an axis came out frozen.
+    Inputs `x` (T, N, C) and `state.*` (N, …); outputs the model's own (T, N, …), such as score,
+    and `state.*.next` (N, …). Raises EdgernnError if an axis came out frozen.
     """
-    return _traced(_Flat(detector), detector.channels, detector.states, OUTPUTS)
+    return _traced(_Flat(model), model.channels, model.states, model.outputs)
 
 
 def build_layer_graph(layer: Stateful, inputs: int) -> onnx.ModelProto:
@@ -89,14 +88,14 @@ def strip(model: onnx.ModelProto) -> None:
 
 
 class _Flat(nn.Module):
-    """The detector with its states as one tuple, which is what dynamic shapes can be given for."""
+    """The model with its states as one tuple, which is what dynamic shapes can be given for."""
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.detector = detector
+        self.model = model
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        outputs: tuple[Tensor, ...] = self.detector(x, *state)
+        outputs: tuple[Tensor, ...] = self.model(x, *state)
         return outputs
 
 

@@ -21,6 +21,8 @@ from edgernn.card import (
 )
 from edgernn.errors import EdgernnError
 
+CLASSES = "two or more classes are for classify alone"
+HORIZON = "a horizon above 0 is for forecast alone"
 WORDS = st.text(max_size=12)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 POSITIVE = st.floats(1e-6, 1e6)
@@ -37,10 +39,11 @@ TAILS = POINTS.flatmap(
         extremal_index=st.floats(0.01, 1.0),
     )
 )
-CARDS = st.builds(
+DETECTORS = st.builds(
     Card,
     version=st.just(CARD_VERSION),
     name=WORDS,
+    task=st.just("anomaly"),
     network=WORDS,
     channels=st.lists(
         st.builds(Channel, WORDS, WORDS, NUMBERS, NUMBERS),
@@ -52,6 +55,8 @@ CARDS = st.builds(
     max_gap_s=POSITIVE,
     warm_up=st.integers(100, 10_000),
     delay=st.integers(0, 100),
+    classes=st.just(()),
+    horizon=st.just(0),
     states=st.lists(
         st.builds(
             State, WORDS, st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple), NUMBERS
@@ -63,6 +68,22 @@ CARDS = st.builds(
     quantization=WORDS,
     tolerance=POSITIVE,
     provenance=st.builds(Provenance, WORDS, WORDS, WORDS, st.integers(0, 2**63 - 1), WORDS, WORDS),
+)
+OF_A_TASK = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {
+            "task": st.just("classify"),
+            "classes": st.lists(WORDS, min_size=2, max_size=4, unique=True).map(tuple),
+            "tails": st.just(()),
+        }
+    ),
+    st.fixed_dictionaries(
+        {"task": st.just("forecast"), "horizon": st.integers(1, 1000), "tails": st.just(())}
+    ),
+)
+CARDS = st.builds(
+    lambda card, fields: msgspec.structs.replace(card, **fields), DETECTORS, OF_A_TASK
 )
 
 
@@ -143,7 +164,14 @@ LENGTHS = "knots and scores differ in length"
         ({"delay": 4}, DELAY),
         ({"states": (State("state.layer.0.h", (4, 0), 0.0),)}, EMPTY_SHAPE),
         ({"states": (State("state.layer.0.h", (), 0.0),)}, EMPTY_SHAPE),
-        ({"tails": ()}, "no calibration"),
+        ({"tails": ()}, "calibration is for anomaly alone"),
+        ({"task": "guess"}, "task 'guess', expected one of anomaly, classify, forecast"),
+        ({"classes": ("a", "b")}, CLASSES),
+        ({"task": "classify", "tails": (), "classes": ("a",)}, CLASSES),
+        ({"task": "classify", "tails": (), "classes": ("a", "a")}, "two classes of one name"),
+        ({"task": "classify", "classes": ("a", "b")}, "calibration is for anomaly alone"),
+        ({"horizon": 3}, HORIZON),
+        ({"task": "forecast", "tails": ()}, HORIZON),
         ({"tails": (make_tail(knots=TAIL.knots[:-1]),)}, LENGTHS),
         ({"tails": (TAIL, make_tail(shape=0.0))}, OUTSIDE),
         ({"tails": (make_tail(scale=-1.0),)}, OUTSIDE),
