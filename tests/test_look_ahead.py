@@ -9,6 +9,7 @@ from test_detectors import engine
 
 from edgernn.alarm import Limits
 from edgernn.times import parse_time
+from edgernn_device.alarms import Alarms
 from edgernn_device.alert import Alert
 from edgernn_device.monitor import Monitor
 from edgernn_device.payload import RawSample
@@ -27,7 +28,7 @@ def alerts(request: pytest.FixtureRequest) -> tuple[int, list[Alert], list[list[
     card = made.card
     rule = StreamRule(1.0, card.warm_up, card.max_gap_s, card.delay)
     limits = Limits(enter=8.0, leave=6.0, min_duration_s=0.0, recover_s=5.0, cooldown_s=0.0)
-    monitor = Monitor(made, node="pi", limits=limits, rule=rule, max_streams=1)
+    monitor = Monitor(made, Alarms(made, limits, node="pi"), rule=rule, max_streams=1)
     x = healthy(600, 1, seed=6)[:, 0]
     x[FAULT:, 1] += SHIFT
     rows = x.tolist()

@@ -17,6 +17,7 @@ from edgernn_device.engine import Engine
 from edgernn_device.link import Link, Message
 from edgernn_device.monitor import Monitor, Outcome, StreamState
 from edgernn_device.payload import PayloadError, RawSample, decode
+from edgernn_device.tasks import make_task
 from edgernn_device.topics import TopicError
 
 LARGEST_BATCH = 2000
@@ -66,8 +67,7 @@ class Agent:
         self._pattern = config.pattern
         self._monitor = Monitor(
             engine,
-            node=self._topics.node,
-            limits=config.limits(card, where=f"{where}: alarm"),
+            make_task(config, engine, where=where),
             rule=config.stream_rule(card),
             max_streams=config.input.max_streams,
         )
@@ -87,6 +87,8 @@ class Agent:
         """Stream → monotonic time of its last sample that was scored."""
         self._said: dict[str, str] = {}
         """Stream → state last published."""
+        self._notices: dict[tuple[str, str], bytes] = {}
+        """(stream, kind) → what was last published, to be said again to a broker that forgot it."""
         self._score_said_s: dict[str, float] = {}
         """Stream → sample time of the score last published."""
         self._refused: Counter[str] = Counter()
@@ -106,10 +108,10 @@ class Agent:
         """
         self._link.start(timeout_s=self._config.broker.start_timeout_s)
         logger.info(
-            "%s: %s, alarms at score %.2f, listening on %s",
+            "%s: %s, %s, listening on %s",
             self._topics.node,
             self._monitor.engine.card.name,
-            self._monitor.limits.enter,
+            self._monitor.task,
             self._pattern.filter,
         )
         try:
@@ -156,7 +158,7 @@ class Agent:
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
-        self._heard_s.update(dict.fromkeys(outcome.scores, time.monotonic()))
+        self._heard_s.update(dict.fromkeys(outcome.streams, time.monotonic()))
         self._publish(outcome)
         for message in messages:
             self._link.ack(message)
@@ -196,10 +198,20 @@ class Agent:
                 severity=SEVERITY[alert.severity],
                 parcel_id=alert.id,
             )
-        for name, scored in outcome.scores.items():
+        for notice in outcome.notices:
+            payload = msgspec.json.encode(notice.content)
+            self._notices[notice.stream, notice.kind] = payload
+            self._say_notice(notice.stream, notice.kind)
+        for name in outcome.streams:
             self._say_state(name)
-            if self._config.output.scores and self._is_score_due(name):
-                self._link.publish(self._topics.score(name), msgspec.json.encode(scored))
+        if self._config.output.scores:
+            for name, scored in outcome.scores.items():
+                if self._is_score_due(name):
+                    self._link.publish(self._topics.score(name), msgspec.json.encode(scored))
+
+    def _say_notice(self, name: str, kind: str) -> None:
+        payload = self._notices[name, kind]
+        self._link.publish(self._topics.notice(name, kind), payload, qos=1, retain=True)
 
     def _is_score_due(self, name: str) -> bool:
         now_s = self._monitor.streams[name].last_s
@@ -230,6 +242,8 @@ class Agent:
             names, self._said = list(self._said), {}
             for name in names:
                 self._say_state(name)
+            for name, kind in self._notices:
+                self._say_notice(name, kind)
             self._say_health()
 
     def _look_at_clocks(self) -> None:

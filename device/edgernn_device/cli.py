@@ -78,7 +78,7 @@ def agent(
     scores: bool,
     score_every_s: float | None,
 ) -> None:
-    """Run an artefact over MQTT and publish alerts, until SIGTERM or Ctrl-C.
+    """Run an artefact over MQTT and publish what it finds, until SIGTERM or Ctrl-C.
 
     Takes a configuration file (see agent.example.toml), or an artefact and options.
     """
@@ -211,13 +211,13 @@ def replay(
 @click.command()
 @click.option("--prefix", default=DEFAULT_PREFIX, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.option("--count", type=int, help="Stop after this many alerts.")
+@click.option("--count", type=int, help="Stop after this many lines.")
 @click.option("--timeout", "timeout_s", type=float, help="Stop after this many seconds.")
 @broker_options
 def watch(
     prefix: str, as_json: bool, count: int | None, timeout_s: float | None, **broker: Any
 ) -> None:
-    """Print alerts as they arrive, until Ctrl-C or a limit."""
+    """Print alerts, classes and forecasts as they arrive, until Ctrl-C or a limit."""
     from edgernn_device import watch as watcher
 
     with stop_on_signals() as stop:

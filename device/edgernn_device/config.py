@@ -81,6 +81,22 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cooldown_s: float | None = None
 
 
+class ClassifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[classify]`: when another class is believed, for an artefact of that task."""
+
+    confirm: int = 5
+    """Samples in a row that it must be the likeliest."""
+    min_probability: float = 0.5
+    """That it must have in each of them."""
+
+
+class ForecastConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[forecast]`, for an artefact of that task."""
+
+    every_s: float = 60.0
+    """At most one forecast per stream and this much sample time."""
+
+
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole agent file. Only `model` must be there."""
 
@@ -92,6 +108,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     input: InputConfig = InputConfig()
     output: OutputConfig = OutputConfig()
     alarm: AlarmConfig = AlarmConfig()
+    classify: ClassifyConfig = ClassifyConfig()
+    forecast: ForecastConfig = ForecastConfig()
 
     def __post_init__(self) -> None:
         limits: dict[str, tuple[float | None, float, float]] = {
@@ -103,6 +121,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "input.max_gap_s": (self.input.max_gap_s, 0, math.inf),
             "input.stale_after_s": (self.input.stale_after_s, 0.1, math.inf),
             "output.score_every_s": (self.output.score_every_s, 0, math.inf),
+            "classify.confirm": (self.classify.confirm, 1, 1_000_000),
+            "classify.min_probability": (self.classify.min_probability, 0, 1),
+            "forecast.every_s": (self.forecast.every_s, 0, math.inf),
             "output.health_every_s": (self.output.health_every_s, 0.1, 86_400),
         }
         for name, (value, low, high) in limits.items():

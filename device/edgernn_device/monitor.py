@@ -1,14 +1,13 @@
-"""Samples in, alerts out: the middle of the agent, without sockets or clocks."""
+"""Samples in, what is to be published out: the middle of the agent, without sockets or clocks."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import msgspec
 import numpy as np
 
-from edgernn.alarm import Edge, Limits
-from edgernn.times import format_time
-from edgernn_device.alert import Alert, ChannelPart, Model, make_alert, top_channels
+from edgernn_device.alert import Alert
 from edgernn_device.engine import Engine, Floats
 from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.stream import Step, Stream, StreamRule
@@ -21,9 +20,10 @@ class StreamState(msgspec.Struct, frozen=True):
     """The JSON on the state topic."""
 
     state: str
-    """off, pending, on, recovering, warming_up, stale."""
+    """off, pending, on, recovering; of other tasks than anomaly running; warming_up, stale."""
     score: float | None
-    """Of the last sample; None while warming up or where nothing was observed."""
+    """Of the last sample; None while warming up, where nothing was observed, and where the task is
+    another."""
     since: str
     """Sample time at which the state began."""
 
@@ -35,56 +35,78 @@ class Scored(msgspec.Struct, frozen=True):
     score: float | None
 
 
+class Notice(msgspec.Struct, frozen=True):
+    """What the newest of its kind replaces: a stream's class, or its forecast."""
+
+    kind: str
+    """"class" or "forecast": the topic's last level."""
+    stream: str
+    content: msgspec.Struct
+
+
 class Outcome(msgspec.Struct):
     """What a batch of samples led to."""
 
     alerts: list[Alert]
     scores: dict[str, Scored]
     """Stream → its last sample."""
+    notices: list[Notice]
+    streams: dict[str, None]
+    """Those that something was said of, in order."""
+
+
+class Task(Protocol):
+    """What is made of the engine's outputs: alarms, classes or forecasts, stream by stream."""
+
+    def begin(self, stream: Stream) -> None:
+        """A new stream."""
+
+    def hear(
+        self, stream: Stream, steps: Sequence[Step], said: Sequence[Floats], outcome: Outcome
+    ) -> bool:
+        """Some steps of a stream and what the engine said when given them, each output (T, …).
+        False if it spoke of no sample yet."""
+
+    def start_afresh(self, stream: Stream, outcome: Outcome) -> None:
+        """A gap too long to bridge, or the first sample."""
+
+    def state_of(self, stream: Stream) -> StreamState:
+        """For the state topic."""
+
+    def __str__(self) -> str:
+        """For the operator: what it does with this artefact."""
 
 
 class Monitor:
-    """All streams of one artefact: order, engine, alarms."""
+    """All streams of one artefact: order, engine, and what the task makes of it."""
 
-    def __init__(
-        self, engine: Engine, *, node: str, limits: Limits, rule: StreamRule, max_streams: int
-    ) -> None:
+    def __init__(self, engine: Engine, task: Task, *, rule: StreamRule, max_streams: int) -> None:
         self.engine = engine
-        self.limits = limits
+        self.task = task
         self.counts: Counter[str] = Counter()
         """Samples refused, bridged or lost, by reason."""
         self.remarks: list[str] = []
         """Sentences for the operator, each said once; the owner takes them."""
         self.samples = 0
         self.streams: dict[str, Stream] = {}
-        self._node = node
         self._channels = engine.card.channel_names
         self._rule = rule
         self._max_streams = max_streams
-        self._model = Model(name=engine.card.name, hash=engine.hash)
 
     def take(self, samples: Iterable[tuple[str, RawSample]]) -> Outcome:
-        """Score samples, (stream name, sample) in order of arrival, and update the alarms."""
+        """Run samples, (stream name, sample) in order of arrival, and let the task hear of them."""
         backlog: dict[str, deque[Step]] = {}
         for name, sample in samples:
             for step in self._admit(name, sample):
                 backlog.setdefault(name, deque()).append(step)
-        outcome = Outcome(alerts=[], scores={})
+        outcome = Outcome(alerts=[], scores={}, notices=[], streams={})
         while backlog:
             self._step(backlog, outcome)
         return outcome
 
     def state_of(self, name: str) -> StreamState:
         """What the state topic says of a stream."""
-        stream = self.streams[name]
-        is_known = stream.score == stream.score  # not NaN
-        warming_up = stream.warming_up > 0 and not stream.alarm.is_on
-        since_s = stream.alarm.since_s if stream.alarm.since_s > -np.inf else stream.last_s
-        return StreamState(
-            state="warming_up" if warming_up else str(stream.alarm.state),
-            score=round(stream.score, 3) if is_known else None,
-            since=format_time(since_s),
-        )
+        return self.task.state_of(self.streams[name])
 
     def _admit(self, name: str, sample: RawSample) -> Iterable[Step]:
         stream = self.streams.get(name)
@@ -99,9 +121,10 @@ class Monitor:
             if len(self.streams) >= self._max_streams:
                 self.counts["too_many_streams"] += 1
                 return ()
-            stream = Stream(name, self.engine.add_stream(), self._rule, self.limits)
+            stream = Stream(name, self.engine.add_stream(), self._rule)
             stream.absent = set(range(len(self._channels)))
             self.streams[name] = stream
+            self.task.begin(stream)
         return stream.admit(sample.time_s, x, seq=sample.seq, counts=self.counts)
 
     def _step(self, backlog: dict[str, deque[Step]], outcome: Outcome) -> None:
@@ -117,45 +140,16 @@ class Monitor:
         with np.errstate(over="ignore"):  # beyond float32: infinity, which the detector clips
             x = np.array(values, np.float32)  # (T, N, C)
         rows = np.array([self.streams[name].row for name in names])
-        scores = self.engine.step(rows, x)
+        said = self.engine.run(rows, x)
         self.samples += length * len(names)
         for n, name in enumerate(names):
-            self._update(
-                self.streams[name],
-                taken[n],
-                scores.score[:, n],
-                scores.expected[:, n],
-                scores.contribution[:, n],
-                outcome,
-            )
+            stream = self.streams[name]
+            if stream.absent:
+                self._look_for_absent(stream, taken[n])
+            if self.task.hear(stream, taken[n], [one[:, n] for one in said], outcome):
+                outcome.streams[name] = None
             if not backlog[name]:
                 del backlog[name]
-
-    def _update(
-        self,
-        stream: Stream,
-        steps: Sequence[Step],
-        score: Floats,
-        expected: Floats,
-        contribution: Floats,
-        outcome: Outcome,
-    ) -> None:
-        """Let one stream's alarm see its scores (T,), with expected and contribution (T, C)."""
-        if stream.absent:
-            self._look_for_absent(stream, steps)
-        about: Step | None = None
-        for t, (step, said) in enumerate(zip(steps, score.tolist(), strict=True)):
-            value = stream.counted(said)
-            if (about := stream.about(step)) is None:
-                continue
-            edge = stream.alarm.update(about.time_s, value)
-            if edge is not None:
-                parts = top_channels(self.engine.card, about.x, expected[t], contribution[t])
-                outcome.alerts.append(self._alert(edge, stream, parts))
-        if about is not None:
-            stream.scored_s = about.time_s
-            known = round(stream.score, 3) if stream.score == stream.score else None
-            outcome.scores[stream.name] = Scored(format_time(about.time_s), known)
 
     def _look_for_absent(self, stream: Stream, steps: Sequence[Step]) -> None:
         """While a new stream warms up: which channels have not come once?"""
@@ -166,21 +160,10 @@ class Monitor:
             stream.absent.clear()
 
     def _start_afresh(self, stream: Stream, outcome: Outcome) -> None:
-        """A gap too long to bridge: an alarm that is on ends here, and the stream warms up."""
-        if (edge := stream.alarm.end(stream.scored_s)) is not None:
-            outcome.alerts.append(self._alert(edge, stream, ()))
+        """A gap too long to bridge: what the task said ends here, and the stream warms up."""
+        self.task.start_afresh(stream, outcome)
         stream.start_afresh()
         self.engine.reset(stream.row)
-
-    def _alert(self, edge: Edge, stream: Stream, parts: tuple[ChannelPart, ...]) -> Alert:
-        return make_alert(
-            edge,
-            parts,
-            node=self._node,
-            stream=stream.name,
-            limits=self.limits,
-            model=self._model,
-        )
 
 
 def _run_length(steps: deque[Step]) -> int:

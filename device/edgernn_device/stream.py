@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from edgernn.alarm import Alarm, Limits
 from edgernn.times import steps_between
 
 CLOCK_STEPPED_AFTER = 30
@@ -19,11 +18,11 @@ class StreamRule(msgspec.Struct, frozen=True):
 
     period_s: float
     warm_up: int
-    """Samples after a fresh start whose scores do not count."""
+    """Samples after a fresh start with which nothing is said that counts."""
     max_gap_s: float
     """Up to this, missing samples are bridged; a longer gap starts afresh."""
     delay: int = 0
-    """Samples that a score comes after the one it is about."""
+    """Samples that what is said comes after the one it is about."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -33,41 +32,36 @@ class Step(msgspec.Struct, frozen=True):
     x: Sequence[float]
     """C values in sensor units, NaN = missing."""
     is_fresh: bool
-    """Reset the stream's states and alarm before this row."""
+    """Reset the stream's states, and what was said of it, before this row."""
 
 
 class Stream:
-    """Order, gaps and warm-up of one stream, and its alarm."""
+    """Order, gaps and warm-up of one stream."""
 
     __slots__ = (
         "_late",
         "_rule",
         "_waiting",
         "absent",
-        "alarm",
         "last_s",
         "last_seq",
         "name",
         "row",
-        "score",
-        "scored_s",
+        "spoken_s",
         "warming_up",
     )
 
-    def __init__(self, name: str, row: int, rule: StreamRule, limits: Limits) -> None:
+    def __init__(self, name: str, row: int, rule: StreamRule) -> None:
         self.name = name
         self.row = row
-        self.alarm = Alarm(limits)
-        self.score = math.nan
-        """Of the last sample."""
         self.warming_up = rule.warm_up
-        """Samples to go until scores count."""
+        """Samples to go until what is said of them counts."""
         self.last_s = -math.inf
         """Time of the last sample admitted."""
         self.absent: set[int] = set()
         """Channels that have not come once, while the owner still looks for them."""
-        self.scored_s = -math.inf
-        """Time of the last sample scored."""
+        self.spoken_s = -math.inf
+        """Time of the last sample that something was said of."""
         self.last_seq: int | None = None
         self._rule = rule
         self._late: list[float] = []
@@ -104,10 +98,8 @@ class Stream:
         yield Step(time_s=time_s, x=x, is_fresh=is_fresh)
 
     def start_afresh(self) -> None:
-        """Warm up again, without alarm; the owner resets the engine's row."""
-        self.alarm.reset()
+        """Warm up again; the owner resets the engine's row."""
         self.warming_up = self._rule.warm_up
-        self.score = math.nan
         self._waiting.clear()
 
     def about(self, step: Step) -> Step | None:
@@ -118,13 +110,13 @@ class Stream:
         self._waiting.append(step)
         return self._waiting.popleft() if len(self._waiting) > self._rule.delay else None
 
-    def counted(self, score: float) -> float:
-        """The score as the alarm shall see it: NaN while warming up."""
+    def is_next_counted(self) -> bool:
+        """Whether what is said with the next sample counts: not while warming up. To be asked once
+        a sample."""
         if self.warming_up > 0:
             self.warming_up -= 1
-            score = math.nan
-        self.score = score
-        return score
+            return False
+        return True
 
     def _bridge(self, time_s: float, steps: int, channels: int) -> Iterator[Step]:
         missing = [math.nan] * channels

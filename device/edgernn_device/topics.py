@@ -16,6 +16,8 @@ LONGEST_NAME = 128
 """Bytes in UTF-8 of a stream or node name. Names become keys, file names and log lines."""
 LONGEST_TOPIC = 65535
 """Bytes in UTF-8 (MQTT 3.1.1, section 1.5.3)."""
+NOTICES = ("class", "forecast")
+"""What is retained of a stream by tasks other than anomaly: last levels of its topics."""
 RESERVED = frozenset({"availability", "cmd", "health"})
 """The node's own topics stand where stream names stand, so no stream may be called like them."""
 
@@ -64,16 +66,20 @@ class NodeTopics(msgspec.Struct, frozen=True):
     def alert(self, stream: str) -> str:
         return f"{self.prefix}/{self.node}/{stream}/alert"
 
+    def notice(self, stream: str, kind: str) -> str:
+        """`kind`: one of `NOTICES`."""
+        return f"{self.prefix}/{self.node}/{stream}/{kind}"
 
-def alert_filter(prefix: str = DEFAULT_PREFIX) -> str:
-    """The subscription that sees every alert of every node."""
-    return f"{_check_prefix(prefix)}/+/+/alert"
+
+def watch_filters(prefix: str = DEFAULT_PREFIX) -> tuple[str, ...]:
+    """The subscriptions that see every alert, class and forecast of every node."""
+    return tuple(f"{_check_prefix(prefix)}/+/+/{kind}" for kind in ("alert", *NOTICES))
 
 
-def split_alert_topic(topic: str, prefix: str = DEFAULT_PREFIX) -> tuple[str, str]:
-    """(node, stream) of a topic that `alert_filter` let through."""
-    node, stream, _ = topic.removeprefix(f"{prefix}/").split("/")
-    return node, stream
+def split_topic(topic: str, prefix: str = DEFAULT_PREFIX) -> tuple[str, str, str]:
+    """(node, stream, kind) of a topic that `watch_filters` let through."""
+    node, stream, kind = topic.removeprefix(f"{prefix}/").split("/")
+    return node, stream, kind
 
 
 class TopicPattern(NamedTuple):

@@ -69,7 +69,7 @@ DETECTORS = st.builds(
     tolerance=POSITIVE,
     provenance=st.builds(Provenance, WORDS, WORDS, WORDS, st.integers(0, 2**63 - 1), WORDS, WORDS),
 )
-OF_A_TASK = st.one_of(
+OF_A_TASK: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.fixed_dictionaries(
         {

@@ -15,6 +15,7 @@ from samples import read_samples
 
 from edgernn.alarm import Limits
 from edgernn.times import format_time
+from edgernn_device.alarms import Alarms
 from edgernn_device.alert import Alert
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
@@ -60,8 +61,7 @@ def make_monitor(artefact: Path, *, max_streams: int = 100) -> Monitor:
     engine, config = Engine.load(artefact), AgentConfig(model="a")
     return Monitor(
         engine,
-        node="pi",
-        limits=Limits.from_rule(engine.card.alarm, engine.card),
+        Alarms(engine, Limits.from_rule(engine.card.alarm, engine.card), node="pi"),
         rule=config.stream_rule(engine.card),
         max_streams=max_streams,
     )
@@ -297,7 +297,8 @@ def test_infinite_readings_leave_later_scores_defined(monitor: Monitor, healthy:
     wild = RawSample(float(healthy.time_s[100]), None, {"flow": 1e300, "pressure": -1e300})
     monitor.take([("a", wild)])
     scored = monitor.take(healthy.samples(start=101, stop=400)).scores["a"]
-    assert 0 <= known(scored) < monitor.limits.enter
+    card = monitor.engine.card
+    assert 0 <= known(scored) < Limits.from_rule(card.alarm, card).enter
 
 
 def test_no_samples_lead_to_nothing(monitor: Monitor) -> None:

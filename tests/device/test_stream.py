@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from cards import make_limits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +17,7 @@ class Feed:
     """A stream with a period of 1 s that bridges 5 s, with everything that came of its samples."""
 
     def __init__(self, *, warm_up: int = 0) -> None:
-        self.stream = Stream("a", 0, StreamRule(1.0, warm_up, max_gap_s=5.0), make_limits())
+        self.stream = Stream("a", 0, StreamRule(1.0, warm_up, max_gap_s=5.0))
         self.counts: Counter[str] = Counter()
         self.steps: list[Step] = []
 
@@ -127,20 +126,18 @@ def test_a_number_that_follows_restarts_or_is_absent_loses_nothing(seqs: list[in
     assert Feed().send([10, 11], seqs).counts == {}
 
 
-def test_scores_count_once_the_warm_up_is_over() -> None:
+def test_what_is_said_counts_once_the_warm_up_is_over() -> None:
     stream = Feed(warm_up=3).stream
-    scores = [stream.counted(score) for score in [9.0, 8.0, 7.0, 6.0, 5.0]]
-    assert np.array_equal(scores, [np.nan, np.nan, np.nan, 6.0, 5.0], equal_nan=True)
-    assert (stream.warming_up, stream.score) == (0, 5.0)
+    assert [stream.is_next_counted() for _ in range(5)] == [False, False, False, True, True]
+    assert stream.warming_up == 0
 
 
 def test_a_fresh_start_warms_up_again() -> None:
     stream = Feed(warm_up=2).stream
-    for score in [1.0, 2.0, 3.0]:
-        stream.counted(score)
+    for _ in range(3):
+        stream.is_next_counted()
     stream.start_afresh()
-    assert (stream.warming_up, np.isnan(stream.score)) == (2, True)
-    assert np.isnan(stream.counted(4.0))
+    assert (stream.warming_up, stream.is_next_counted()) == (2, False)
 
 
 def test_samples_refused_as_late_are_not_counted_as_lost_too() -> None:

@@ -8,10 +8,10 @@ from edgernn_device.topics import (
     NodeTopics,
     TopicError,
     TopicPattern,
-    alert_filter,
     check_node_name,
     check_stream_name,
-    split_alert_topic,
+    split_topic,
+    watch_filters,
 )
 
 letters = st.characters(exclude_categories=("C", "Z"), exclude_characters="+#/{}$")
@@ -121,8 +121,9 @@ def test_a_node_publishes_below_its_prefix() -> None:
     assert topics.state("p1") == "plant/edge/pi/p1/state"
     assert topics.score("p1") == "plant/edge/pi/p1/score"
     assert topics.alert("p1") == "plant/edge/pi/p1/alert"
-    assert alert_filter("plant/edge") == "plant/edge/+/+/alert"
-    assert split_alert_topic(topics.alert("p1"), "plant/edge") == ("pi", "p1")
+    assert watch_filters("plant/edge")[0] == "plant/edge/+/+/alert"
+    assert split_topic(topics.alert("p1"), "plant/edge") == ("pi", "p1", "alert")
+    assert split_topic(topics.notice("p1", "class"), "plant/edge") == ("pi", "p1", "class")
 
 
 @pytest.mark.parametrize("prefix", ["", "/a", "a/", "a//b", "a/+", "#", "$SYS", "a\n"])

@@ -1,0 +1,91 @@
+"""Task "anomaly": scores → alarms → alerts, stream by stream. No clock, no socket."""
+
+import math
+from collections.abc import Sequence
+
+from edgernn.alarm import Alarm, Edge, Limits
+from edgernn.times import format_time
+from edgernn_device.alert import Alert, ChannelPart, Model, make_alert, top_channels
+from edgernn_device.engine import Engine, Floats
+from edgernn_device.monitor import Outcome, Scored, StreamState
+from edgernn_device.stream import Step, Stream
+
+
+class _Memory:
+    """One stream's alarm, and the score of its last sample."""
+
+    __slots__ = ("alarm", "score")
+
+    def __init__(self, limits: Limits) -> None:
+        self.alarm = Alarm(limits)
+        self.score = math.nan
+
+
+class Alarms:
+    """An alarm for every stream."""
+
+    def __init__(self, engine: Engine, limits: Limits, *, node: str) -> None:
+        self.limits = limits
+        self._card = engine.card
+        self._node = node
+        self._model = Model(name=engine.card.name, hash=engine.hash)
+        self._of: dict[str, _Memory] = {}
+
+    def __str__(self) -> str:
+        return f"alarms at score {self.limits.enter:.2f}"
+
+    def begin(self, stream: Stream) -> None:
+        self._of[stream.name] = _Memory(self.limits)
+
+    def hear(
+        self, stream: Stream, steps: Sequence[Step], said: Sequence[Floats], outcome: Outcome
+    ) -> bool:
+        """`said`: score (T,), contribution and expected (T, C)."""
+        score, contribution, expected = said
+        memory = self._of[stream.name]
+        about: Step | None = None
+        for t, (step, value) in enumerate(zip(steps, score.tolist(), strict=True)):
+            memory.score = value if stream.is_next_counted() else math.nan
+            if (about := stream.about(step)) is None:
+                continue
+            edge = memory.alarm.update(about.time_s, memory.score)
+            if edge is not None:
+                parts = top_channels(self._card, about.x, expected[t], contribution[t])
+                outcome.alerts.append(self._alert(edge, stream, parts))
+        if about is None:
+            return False
+        stream.spoken_s = about.time_s
+        outcome.scores[stream.name] = Scored(format_time(about.time_s), _known(memory.score))
+        return True
+
+    def start_afresh(self, stream: Stream, outcome: Outcome) -> None:
+        """An alarm that is on ends here."""
+        memory = self._of[stream.name]
+        if (edge := memory.alarm.end(stream.spoken_s)) is not None:
+            outcome.alerts.append(self._alert(edge, stream, ()))
+        memory.alarm.reset()
+        memory.score = math.nan
+
+    def state_of(self, stream: Stream) -> StreamState:
+        memory = self._of[stream.name]
+        warming_up = stream.warming_up > 0 and not memory.alarm.is_on
+        since_s = memory.alarm.since_s if memory.alarm.since_s > -math.inf else stream.last_s
+        return StreamState(
+            state="warming_up" if warming_up else str(memory.alarm.state),
+            score=_known(memory.score),
+            since=format_time(since_s),
+        )
+
+    def _alert(self, edge: Edge, stream: Stream, parts: tuple[ChannelPart, ...]) -> Alert:
+        return make_alert(
+            edge,
+            parts,
+            node=self._node,
+            stream=stream.name,
+            limits=self.limits,
+            model=self._model,
+        )
+
+
+def _known(score: float) -> float | None:
+    return None if math.isnan(score) else round(score, 3)
