@@ -26,6 +26,9 @@ class Stateful(nn.Module, ABC):
     """Features per sample."""
     state_shapes: Mapping[str, tuple[int, ...]]
     """Name → shape of one stream's row, in the order `forward` takes them. Fresh states are 0."""
+    look_ahead: int = 0
+    """Features that come with sample t are about sample t − look_ahead, from the samples around it
+    but not itself. 0: of all samples up to t, itself included."""
 
     @abstractmethod
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

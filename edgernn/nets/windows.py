@@ -39,29 +39,29 @@ class Delay(Stateful):
 class BackwardWindow(Stateful):
     """A layer run afresh for every sample over it and those before it, newest first.
 
-    With `look_ahead` L the run for sample t sees t, t−1, …, t−L+1 and ends at the oldest: its
+    With `length` L the run for sample t sees t, t−1, …, t−L+1 and ends at the oldest: its
     features speak of that sample, knowing what came after it. This is the backward half of a
     bidirectional network that need not wait for the end of the stream (Graves and Schmidhuber 2005;
     a chunk of its own for every sample).
     """
 
-    def __init__(self, inputs: int, layer: Stateful, look_ahead: int) -> None:
-        """`look_ahead` ≥ 1 samples; `layer` takes `inputs`."""
+    def __init__(self, inputs: int, layer: Stateful, length: int) -> None:
+        """`length` ≥ 1 samples; `layer` takes `inputs`."""
         super().__init__()
         self.layer = layer
         self.width = layer.width
-        self.look_ahead = look_ahead
+        self.length = length
         self._fresh = tuple(layer.state_shapes.values())
-        self.state_shapes = past_shapes(look_ahead - 1, inputs)
+        self.state_shapes = past_shapes(length - 1, inputs)
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         joined, following = with_past(x, state)
         samples, streams, inputs = x.shape
-        newest = torch.arange(samples, device=x.device) + (self.look_ahead - 1)
-        age = torch.arange(self.look_ahead, device=x.device)
+        newest = torch.arange(samples, device=x.device) + (self.length - 1)
+        age = torch.arange(self.length, device=x.device)
         index = newest.unsqueeze(0) - age.unsqueeze(1)  # (L, T)
         runs = joined.index_select(0, index.reshape(-1))  # (L·T, N, I)
-        runs = runs.reshape(self.look_ahead, samples * streams, inputs)
+        runs = runs.reshape(self.length, samples * streams, inputs)
         fresh = [x.new_zeros(samples * streams, *shape) for shape in self._fresh]
         features, _ = self.layer(runs, *fresh)  # (L, T·N, width)
         return features[-1].reshape(samples, streams, self.width), following
