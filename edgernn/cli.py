@@ -27,7 +27,7 @@ COMMANDS = {
         "edgernn.workstation:train", "Train a detector on a healthy recording.", "train"
     ),
     "evaluate": Command(
-        "edgernn.workstation:evaluate", "Score a recording; metrics and a picture.", "train"
+        "edgernn.evaluation:evaluate", "Score a recording; metrics and a report.", "train"
     ),
     "export": Command(
         "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"

@@ -97,7 +97,7 @@ def a_card(made: Detector) -> Card:
         name="checks",
         task="anomaly",
         network="",
-        channels=tuple(Channel(f"c{i}", "", 0.0, 1.0) for i in range(CHANNELS)),
+        channels=tuple(Channel(name, "", 0.0, 1.0) for name in NAMES),
         period_s=1.0,
         max_gap_s=60.0,
         warm_up=30 + made.delay,

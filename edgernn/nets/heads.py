@@ -153,6 +153,7 @@ class EncoderDecoderHead(Head):
         self.delay = config.window // 2
         width = config.bottleneck or network.width
         self.encode = nn.Linear(network.width, width)
+        self.width = width
         self.decoder = GruLayer(1, width)
         self.read_out = ReadOut(width, channels)
 
@@ -176,8 +177,8 @@ class EncoderDecoderHead(Head):
         t, n, _ = features.shape
         vector = torch.tanh(self.encode(features))  # (T, N, W)
         nothing = vector.new_zeros(steps, t * n, 1)
-        y, _ = self.decoder(nothing, vector.reshape(t * n, self.decoder.width))
-        said: Tensor = self.read_out(y.reshape(steps, t, n, self.decoder.width))
+        y, _ = self.decoder(nothing, vector.reshape(t * n, self.width))
+        said: Tensor = self.read_out(y.reshape(steps, t, n, self.width))
         return said
 
 

@@ -13,29 +13,28 @@ from edgernn_export.ops.order import op
 
 
 @torch.library.custom_op("edgernn::mingru", mutates_args=())
-def mingru(x: Tensor, h: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """x (T, N, I), h (N, H), ONNX-ordered w (1, 3H, I), b (1, 6H) → y (T, N, H), h.
+def mingru(x: Tensor, h: Tensor, w_z: Tensor, w_h: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """x (T, N, I), h (N, H), w_z and w_h (1, H, I), b (1, 6H) as ONNX has it → y (T, N, H), h.
 
     Runs what the ONNX node will compute: h' = z h + (1 − z) h̃.
     """
-    gates = x @ w[0].T + b[0, : w.shape[1]]
-    z, _, candidate = gates.chunk(3, dim=-1)
-    y = linear_scan(torch.sigmoid(z), torch.sigmoid(-z) * candidate, h)
+    b_z, _, b_h = torch.split(b[0], h.shape[1])[:3]
+    z = x @ w_z[0].T + b_z
+    y = linear_scan(torch.sigmoid(z), torch.sigmoid(-z) * (x @ w_h[0].T + b_h), h)
     return y, y[-1].clone()
 
 
 @mingru.register_fake
-def _(x: Tensor, h: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, h: Tensor, w_z: Tensor, w_h: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape[0], x.shape[1], h.shape[1]), torch.empty_like(h)
 
 
-def _onnx_mingru(x, h, w, b):  # type: ignore[no-untyped-def]  # traced by onnxscript
+def _onnx_mingru(x, h, w_z, w_h, b):  # type: ignore[no-untyped-def]  # traced by onnxscript
     hidden = h.shape[1]
-    shape = numpy_helper.from_array(np.array([1, 3 * hidden, hidden], np.int64))
     y, last = op.GRU(
         x,
-        w,
-        op.ConstantOfShape(op.Constant(value=shape)),  # zeros that take no room in the file
+        op.Concat(w_z, _zeros(1, hidden, x.shape[2]), w_h, axis=1),
+        _zeros(1, 3 * hidden, hidden),
         b,
         None,
         op.Unsqueeze(h, [0]),
@@ -47,28 +46,31 @@ def _onnx_mingru(x, h, w, b):  # type: ignore[no-untyped-def]  # traced by onnxs
     return op.Squeeze(y, [1]), op.Squeeze(last, [0])
 
 
-class ExportedMinGru(nn.Module):
-    """A MinGruLayer as a GRU that keeps what minGRU replaces, z = 1 − ours: the sign of its gate
-    turned. The reset gate has nothing to reset."""
+def _zeros(*shape: int) -> Any:
+    """Zeros that take no room in the file; ONNX Runtime makes them once, at load."""
+    return op.ConstantOfShape(op.Constant(value=numpy_helper.from_array(np.array(shape))))
 
-    w: Tensor
+
+class ExportedMinGru(nn.Module):
+    """A MinGruLayer as a GRU. ONNX's z keeps what ours replaces, so that its sign is turned; the
+    reset gate has nothing to reset."""
+
+    w_z: Tensor
+    w_h: Tensor
     b: Tensor
 
     def __init__(self, layer: MinGruLayer) -> None:
         super().__init__()
-        weight, bias = layer.linear.weight.detach(), layer.linear.bias.detach()
-        self.register_buffer("w", _with_reset(weight).unsqueeze(0))
-        self.register_buffer("b", torch.cat([_with_reset(bias), _with_reset(0 * bias)])[None])
+        gate, candidate = layer.linear.weight.detach().chunk(2)
+        self.register_buffer("w_z", -gate.unsqueeze(0))  # (1, H, I)
+        self.register_buffer("w_h", candidate.unsqueeze(0).contiguous())
+        gate, candidate = layer.linear.bias.detach().chunk(2)
+        none = torch.zeros_like(gate)
+        self.register_buffer("b", torch.cat([-gate, none, candidate, none, none, none])[None])
 
     def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, tuple[Tensor]]:
-        y, last = mingru(x, h, self.w, self.b)
+        y, last = mingru(x, h, self.w_z, self.w_h, self.b)
         return y, (last,)
-
-
-def _with_reset(parameter: Tensor) -> Tensor:
-    """(2H, …) z, h̃ → (3H, …) −z, 0, h̃."""
-    gate, candidate = parameter.chunk(2)
-    return torch.cat([-gate, torch.zeros_like(gate), candidate])
 
 
 TRANSLATION: dict[Any, Any] = {torch.ops.edgernn.mingru.default: _onnx_mingru}
