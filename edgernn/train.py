@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -12,12 +13,14 @@ from torch import Tensor
 
 from edgernn import __version__
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance, Tail
+from edgernn.checkpoint import Checkpoint, Origin
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
-from edgernn.fit import fit, fit_scaling
+from edgernn.fit import ALONE, fit, fit_scaling
 from edgernn.nets.detector import Detector
-from edgernn.recording import Recording, Track
-from edgernn.run import EpochLoss, Run, build_detector
+from edgernn.ranks import Ranks
+from edgernn.recording import Recording, Track, check_readable
+from edgernn.run import HEALTHY, EpochLoss, Run, build_detector
 from edgernn.stretches import Stretches, max_gap_s, split
 from edgernn.tails import FEWEST_SAMPLES, fit_tail
 
@@ -35,19 +38,35 @@ def train(
     *,
     name: str,
     on_epoch: Callable[[EpochLoss], None] = lambda _: None,
+    ranks: Ranks = ALONE,
+    folder: Path | None = None,
+    resume: bool = False,
 ) -> tuple[Run, list[EpochLoss]]:
     """Train and calibrate a detector on a healthy recording.
 
-    `name` is used where the configuration gives none. Returns the run and the loss of every epoch.
-    Raises EdgernnError for a recording that is too short.
+    `name` is used where the configuration gives none. `ranks`: the processes that train together.
+    `folder`: where a checkpoint is kept meanwhile, and with `resume` gone on from; it stays there
+    until the caller has saved the run. Returns the run and the loss of every epoch.
+    Raises EdgernnError for a recording that is too short, and for all else before the first epoch.
     """
     period_s = recording.period_s
     stretches = split(recording, config)
     channels = _channels(recording, stretches.fit)
     _check_held_out(recording, stretches, warm_up=config.score.window)
+    healthy = _healthy(recording, stretches)
+    check_readable(Path(HEALTHY), healthy)
+    checkpoint = None if folder is None else Checkpoint(folder, _origin(config, stretches))
     detector = build_detector(config, channels=len(recording.channels))
     fit_scaling(detector, stretches.fit)
-    losses = fit(detector, stretches, config.training, on_epoch)
+    losses = fit(
+        detector,
+        stretches,
+        config.training,
+        on_epoch,
+        ranks=ranks,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
     tails = calibrate(detector, stretches.calibration, warm_up=config.score.window)
     card = Card(
         version=CARD_VERSION,
@@ -63,16 +82,6 @@ def train(
         quantization="none",
         tolerance=0.0,
         provenance=_provenance(config, stretches.fit),
-    )
-    healthy = Recording(
-        channels=recording.channels,
-        units=recording.units,
-        tracks=tuple(
-            Track(f"healthy-{i}", piece.time_s, piece.x, None)
-            for i, piece in enumerate(stretches.calibration)
-        ),
-        period_s=period_s,
-        notes=(),
     )
     return Run(config, card, detector.eval(), healthy), losses
 
@@ -134,6 +143,23 @@ def _run(
     return out[:, 0].numpy().astype(np.float64)
 
 
+def _healthy(recording: Recording, stretches: Stretches) -> Recording:
+    """The calibration stretch as a recording of its own."""
+    tracks = tuple(
+        Track(f"healthy-{i}", piece.time_s, piece.x, None)
+        for i, piece in enumerate(stretches.calibration)
+    )
+    return Recording(recording.channels, recording.units, tracks, recording.period_s, ())
+
+
+def _origin(config: Config, stretches: Stretches) -> Origin:
+    """What the weights follow from."""
+    plain = msgspec.to_builtins(config)
+    pieces = [*stretches.fit, *stretches.validation, *stretches.calibration]
+    keys = {key: plain[key] for key in ("network", "score", "training")}
+    return Origin(keys, _hash(pieces))
+
+
 def _check_held_out(recording: Recording, stretches: Stretches, *, warm_up: int) -> None:
     """Said before an hour of training, not after it."""
     calibration = np.concatenate([piece.x[warm_up:] for piece in stretches.calibration])
@@ -166,14 +192,18 @@ def _describe(config: Config, channels: int) -> str:
 
 
 def _provenance(config: Config, pieces: Sequence[Track]) -> Provenance:
-    data = hashlib.sha256()
-    for piece in pieces:
-        data.update(piece.x.tobytes())
     return Provenance(
         edgernn=__version__,
         torch=str(torch.__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.training.seed,
-        data_hash=data.hexdigest(),
+        data_hash=_hash(pieces),
         config_hash=hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest(),
     )
+
+
+def _hash(pieces: Sequence[Track]) -> str:
+    data = hashlib.sha256()
+    for piece in pieces:
+        data.update(np.ascontiguousarray(piece.x).data)
+    return data.hexdigest()
