@@ -111,7 +111,7 @@ class Fake(Detector):
     """Scores what its first channel says."""
 
     def __init__(self) -> None:
-        super().__init__(2, NetworkConfig(hidden=4), span=3, seed=0)
+        super().__init__(("a", "b"), NetworkConfig(hidden=4), span=3, seed=0)
 
     def forward(self, x: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (x[..., 0].clone(), torch.ones_like(x), x, *state)

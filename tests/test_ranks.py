@@ -93,7 +93,7 @@ def test_two_processes_end_with_the_weights_of_one_with_all_streams(folder: Path
     together = edgernn(folder, "pump.toml", "-o", "two", processes=2)
     assert together.returncode == 0, together.stderr
     one, two = (load_file(folder / name / WEIGHTS) for name in ("one", "two"))
-    trained = [name for name in one if name.startswith(("network.", "head."))]
+    trained = [name for name in one if name.startswith(("network.", "heads."))]
     assert len(trained) >= 6
     for name in trained:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=TOLERANCE)

@@ -65,7 +65,7 @@ def test_an_unknown_key_of_a_training_file_is_named_with_its_path(tmp_path: Path
 def test_an_unknown_network_is_said_with_those_that_exist(tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text('[[recording]]\npath = "x.csv"\n[network]\nkind = "gpt"\n')
     line = refused("train", "p.toml", cwd=tmp_path)
-    assert "p.toml: network" in line and "expected one of gru, got 'gpt'" in line
+    assert "p.toml: network" in line and "expected one of rnn, lstm, gru" in line
 
 
 def test_a_pattern_that_matches_nothing_is_said(tmp_path: Path) -> None:
