@@ -46,7 +46,7 @@ def score_recording(
     detector: Detector, card: Card, recording: Recording, limits: Limits
 ) -> list[ScoredTrack]:
     """Stream a recording through the detector. Raises EdgernnError if its channels do not fit."""
-    columns = _columns(card, recording)
+    columns = find_columns(card, recording)
     return [
         _score_track(detector, card, Track(t.stream, t.time_s, t.x[:, columns], t.label), limits)
         for t in recording.tracks
@@ -106,7 +106,7 @@ def _shifted(said: Floats, delay: int) -> Floats:
     return np.concatenate([said[delay:], unknown])[: len(said)]
 
 
-def _columns(card: Card, recording: Recording) -> list[int]:
+def find_columns(card: Card, recording: Recording) -> list[int]:
     """Where the card's channels are in the recording, by name."""
     if missing := [name for name in card.channel_names if name not in recording.channels]:
         raise EdgernnError(

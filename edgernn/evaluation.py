@@ -12,8 +12,11 @@ from tqdm import tqdm
 
 from edgernn.alarm import Limits
 from edgernn.card import AlarmRule
+from edgernn.class_metrics import ClassMetrics, class_lines, measure_classes
+from edgernn.errors import EdgernnError
 from edgernn.evaluate import score_recording
 from edgernn.folds import Block, Folds, cross_validate, cut, write_folds
+from edgernn.forecast_metrics import ForecastMetrics, forecast_lines, measure_forecasts
 from edgernn.metrics import Metrics, measure
 from edgernn.page import Evaluation, duration, number, short, write_page
 from edgernn.recording import Recording, read_recording
@@ -45,23 +48,33 @@ def evaluate(
     folds_wanted: int | None,
     **columns: Any,
 ) -> None:
-    """Score the recording SOURCE with the detector of RUN_FOLDER: metrics and a report.
+    """Score the recording SOURCE with the detector of RUN_FOLDER: metrics and a report. Of a
+    classifier or a forecaster: metrics.
 
     The threshold comes from the budget of false alarms, never from the labels. Columns are those
     that the detector was trained with unless said otherwise.
     """
     run = load_run(run_folder)
     torch.set_num_threads(run.config.training.threads)
-    rule = run.card.alarm
-    if false_alarms is not None:
-        rule = msgspec.structs.replace(rule, false_alarms=false_alarms)
-    limits = Limits.from_rule(rule, run.card)
     columns_of_run = run.config.recording[0].columns
     recording = read_recording(
         source,
         columns=msgspec.structs.replace(columns_of_run, **said(columns)),
         period_s=run.card.period_s,
     )
+    folder = output or run_folder / "evaluation" / source.stem
+    if run.card.task != "anomaly":
+        if false_alarms is not None or folds_wanted is not None:
+            raise EdgernnError(
+                f'--false-alarms and --folds: only for task "anomaly", {run_folder} is for '
+                f'"{run.card.task}"'
+            )
+        _evaluate_task(run, recording, folder)
+        return
+    rule = run.card.alarm
+    if false_alarms is not None:
+        rule = msgspec.structs.replace(rule, false_alarms=false_alarms)
+    limits = Limits.from_rule(rule, run.card)
     blocks = []
     if folds_wanted is not None:
         healthy = read_recordings(run.config, run_folder)
@@ -69,7 +82,7 @@ def evaluate(
     scored = score_recording(run.detector, run.card, recording, limits)
     metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
     evaluation = Evaluation(source.name, run.card, rule, limits, scored, metrics)
-    folder = make_folder(output or run_folder / "evaluation" / source.stem)
+    make_folder(folder)
     numbers = {"threshold": limits.enter, "budget_per_day": evaluation.budget_per_day}
     numbers |= msgspec.structs.asdict(metrics)
     (folder / "metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode(numbers)))
@@ -83,6 +96,20 @@ def evaluate(
         files += ", folds.json, folds.csv"
     write_page(folder / "report.html", evaluation)
     click.echo(f"{folder}: {files}")
+
+
+def _evaluate_task(run: Run, recording: Recording, folder: Path) -> None:
+    """Of a classifier or a forecaster."""
+    metrics: ClassMetrics | ForecastMetrics
+    if run.card.task == "classify":
+        metrics = measure_classes(run.model, run.card, recording)
+        click.echo(class_lines(metrics))
+    else:
+        metrics = measure_forecasts(run.model, run.card, recording)
+        click.echo(forecast_lines(metrics))
+    make_folder(folder)
+    (folder / "metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode(metrics)))
+    click.echo(f"{folder}: metrics.json")
 
 
 def summary(metrics: Metrics) -> str:

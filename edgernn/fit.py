@@ -7,12 +7,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgernn.checkpoint import Checkpoint
 from edgernn.config import TrainingConfig
 from edgernn.errors import EdgernnError
+from edgernn.hiding import hide
 from edgernn.nets.model import Model
+from edgernn.optimizer import Optimizer
+from edgernn.ranks import Ranks
 from edgernn.recording import Track
 from edgernn.run import EpochLoss, pick_device
 from edgernn.stretches import Stretches, side_by_side
+
+ALONE = Ranks()
+VALIDATION_BLOCK = 1024
+"""Samples of every stream that are validated at a time: bounds the memory, not the result."""
 
 
 def fit_scaling(model: Model, pieces: Sequence[Track]) -> None:
@@ -31,81 +39,151 @@ def fit(
     model: Model,
     stretches: Stretches,
     config: TrainingConfig,
-    on_epoch: Callable[[EpochLoss], None],
+    on_epoch: Callable[[EpochLoss], None] = lambda _: None,
+    *,
+    ranks: Ranks = ALONE,
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
 ) -> list[EpochLoss]:
-    """Stateful truncated back-propagation through time (Williams and Peng 1990), Adam, early
-    stopping; the model ends with the weights of its best epoch, on the CPU."""
+    """Stateful truncated back-propagation through time (Williams and Peng 1990), early stopping;
+    the model ends with the weights of its best epoch, on the CPU.
+
+    `ranks`: the processes that share the streams; all end with the same weights. `checkpoint` is
+    written after every epoch; with `resume`, training goes on from it.
+    """
     device = pick_device(config.device)
-    generator = torch.Generator(device).manual_seed(config.seed)
-    model.to(device)
-    x = side_by_side(stretches.fit, config.streams, at_least=config.chunk).to(device)  # (T, N, C)
-    held_out = side_by_side(stretches.validation, config.streams, at_least=config.chunk).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=0.5, patience=max(1, config.patience // 2 - 1)
+    is_bf16 = _takes_bf16(config.precision, device)
+    x, held_out = (
+        side_by_side(pieces, config.streams, at_least=config.chunk)  # (T, N, C)
+        for pieces in (stretches.fit, stretches.validation)
     )
-    losses: list[EpochLoss] = []
-    best, best_epoch, best_weights = math.inf, 0, _weights(model)
-    for epoch in range(1, config.epochs + 1):
-        training = _train_epoch(model, x, config, optimizer, generator)
-        validation = mean_loss(model, held_out)
-        losses.append(EpochLoss(epoch, training, validation, optimizer.param_groups[0]["lr"]))
+    streams = x.shape[1]
+    if streams < ranks.count:
+        raise EdgernnError(
+            f"{ranks.count} processes for {streams} stream(s): at least one for each is needed; "
+            f"raise training.streams (now {config.streams})"
+        )
+    model.to(device)
+    ranks.copy_from_first(model.state_dict().values())
+    x, held_out = (part[:, ranks.share(part.shape[1])].to(device) for part in (x, held_out))
+    optimizer = Optimizer(model, config)
+    losses, best = _begin(model, optimizer, checkpoint if resume else None)
+    if not ranks.agree_on(len(losses), device):
+        raise EdgernnError(
+            "the processes resume from different epochs: the run folder must be one that all share"
+        )
+    while not _is_over(losses, config):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            training = _train_epoch(
+                model, x, config, optimizer, streams, ranks, epoch=len(losses) + 1, bf16=is_bf16
+            )
+        validation = mean_loss(model, held_out, ranks)
+        losses.append(EpochLoss(len(losses) + 1, training, validation, optimizer.rate))
         on_epoch(losses[-1])
         if not math.isfinite(training + validation):
             raise EdgernnError(
-                f"training diverged in epoch {epoch}; lower training.learning_rate "
+                f"training diverged in epoch {len(losses)}; lower training.learning_rate "
                 f"(now {config.learning_rate:g})"
             )
-        schedule.step(validation)
-        if validation < best:
-            best, best_epoch, best_weights = validation, epoch, _weights(model)
-        if epoch - best_epoch >= config.patience:
-            break
-    model.load_state_dict(best_weights)
+        optimizer.end_epoch(validation)
+        if best_of(losses) is losses[-1]:
+            best = _weights(model)
+        if checkpoint is not None and ranks.is_first:
+            checkpoint.save(model, optimizer, losses, best)
+    model.load_state_dict(best)
     model.cpu()
     return losses
+
+
+def best_of(losses: Sequence[EpochLoss]) -> EpochLoss:
+    """The epoch whose weights are kept: the first with the lowest validation loss."""
+    return min(losses, key=lambda loss: loss.validation)
+
+
+def _begin(
+    model: Model, optimizer: Optimizer, checkpoint: Checkpoint | None
+) -> tuple[list[EpochLoss], dict[str, Tensor]]:
+    """Losses so far and best weights: none and the first ones, or the checkpoint's."""
+    if checkpoint is None:
+        return [], _weights(model)
+    return checkpoint.restore(model, optimizer)
+
+
+def _is_over(losses: Sequence[EpochLoss], config: TrainingConfig) -> bool:
+    epoch = len(losses)
+    return epoch > 0 and (
+        epoch >= config.epochs or epoch - best_of(losses).epoch >= config.patience
+    )
 
 
 def _train_epoch(
     model: Model,
     x: Tensor,
     config: TrainingConfig,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
+    optimizer: Optimizer,
+    streams: int,
+    ranks: Ranks,
+    *,
+    epoch: int,
+    bf16: bool,
 ) -> float:
-    """One pass over x (T, N, C), a step of the optimiser per chunk; the mean loss of a value."""
+    """One pass over x (T, N, C), this process's of all `streams`, with a step of the optimiser per
+    chunk; the mean loss of a value."""
+    device, mine = x.device, ranks.share(streams)
+    # what is hidden is drawn for all streams, so that it does not depend on who has which
+    generator = torch.Generator(device).manual_seed(_seed(config.seed, epoch, 0))
+    torch.manual_seed(_seed(config.seed, epoch, 1 + ranks.rank))  # dropout's
     model.train()
+    parameters = [p for p in model.parameters() if p.requires_grad]
     state = model.fresh_state(x.shape[1])
-    total, count = 0.0, 0.0
+    total = torch.zeros(2, dtype=torch.float64, device=device)  # on the device: no waiting for it
     for chunk in torch.split(x, config.chunk):  # views, (chunk, N, C)
-        hidden = _hide(chunk, config.hide, generator)
-        loss, values, state = model.loss(chunk, hidden, *state)
-        state = tuple(s.detach() for s in state)
+        hidden = hide((len(chunk), streams, x.shape[2]), config.hide, generator)[:, mine]
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss, values, after = model.loss(chunk, hidden, *state)
+        state = tuple(s.detach().float() for s in after)
         optimizer.zero_grad()
-        (loss / values.clamp(min=1)).backward()  # type: ignore[no-untyped-call]  # torch's stubs
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        if ranks.count > 1:
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs
+            loss, values = ranks.add_up_gradients(parameters, loss, values)
+        else:
+            (loss / values.clamp(min=1)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        total, count = total + loss.item(), count + values.item()
-    return total / max(count, 1.0)
-
-
-def _hide(chunk: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """1 where the network must do without a value of a chunk (T, N, C): a third of them single
-    values, a third whole samples, a third channels that are away for the whole chunk."""
-    t, n, c = chunk.shape
-    hidden = torch.zeros_like(chunk)
-    for shape in ((t, n, c), (t, n, 1), (1, n, c)):
-        chance = torch.rand(shape, generator=generator, device=chunk.device)
-        hidden = torch.maximum(hidden, (chance < share / 3).to(chunk.dtype))
-    return hidden
+        total += torch.stack([loss.detach(), values])
+    return _mean(total)
 
 
 @torch.no_grad()
-def mean_loss(model: Model, x: Tensor) -> float:
-    """Mean negative log-likelihood of a value of x (T, N, C), from fresh states."""
+def mean_loss(model: Model, x: Tensor, ranks: Ranks = ALONE) -> float:
+    """Mean negative log-likelihood of a value of x (T, N, C), from fresh states; of all processes'
+    streams."""
     model.eval()
-    loss, values, _ = model.loss(x, torch.zeros_like(x), *model.fresh_state(x.shape[1]))
-    return float(loss / values.clamp(min=1))
+    total = torch.zeros(2, dtype=torch.float64, device=x.device)
+    state = model.fresh_state(x.shape[1])
+    for block in torch.split(x, VALIDATION_BLOCK) if x.shape[1] else ():
+        loss, values, state = model.loss(block, torch.zeros_like(block), *state)
+        total += torch.stack([loss, values])
+    return _mean(ranks.add_up(total))
+
+
+def _mean(total: Tensor) -> float:
+    """(sum, count) → mean."""
+    return float(total[0] / total[1].clamp(min=1))
+
+
+def _takes_bf16(precision: str, device: torch.device) -> bool:
+    """Refuses bf16 on the CPU: it was asked for to be fast, and there it is slow."""
+    if precision == "bf16" and device.type != "cuda":
+        raise EdgernnError('training.precision: "bf16" needs CUDA, and this training runs on "cpu"')
+    return precision == "bf16" or (
+        precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+
+
+def _seed(seed: int, epoch: int, use: int) -> int:
+    """Of one epoch's generator for one use: whoever goes on in a later epoch needs no other."""
+    (word,) = np.random.SeedSequence([seed, epoch, use]).generate_state(1, np.uint64)
+    return int(word) >> 1  # torch takes 63 bits
 
 
 def _weights(model: Model) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -12,11 +13,11 @@ from torch import Tensor
 
 from edgernn import __version__
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance, Tail
+from edgernn.checkpoint import Checkpoint, Origin
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
-from edgernn.fit import fit, fit_scaling
+from edgernn.fit import ALONE, fit, fit_scaling
 from edgernn.lessons import (
-    HEALTHY,
     calibrate_classifier,
     calibrate_forecaster,
     check_classes,
@@ -28,8 +29,9 @@ from edgernn.nets.classifier import Classifier
 from edgernn.nets.detector import Detector
 from edgernn.nets.forecaster import Forecaster
 from edgernn.nets.heads import HeadConfig
-from edgernn.recording import Recording, Track
-from edgernn.run import EpochLoss, Run, build_model
+from edgernn.ranks import Ranks
+from edgernn.recording import Recording, Track, check_readable
+from edgernn.run import HEALTHY, EpochLoss, Run, build_model
 from edgernn.stretches import Stretches, max_gap_s, split
 from edgernn.tails import FEWEST_SAMPLES, fit_tail
 
@@ -49,12 +51,17 @@ def train(
     *,
     name: str,
     on_epoch: Callable[[EpochLoss], None] = lambda _: None,
+    ranks: Ranks = ALONE,
+    folder: Path | None = None,
+    resume: bool = False,
 ) -> tuple[Run, list[EpochLoss]]:
     """Train and calibrate a model of the configuration's task on a recording: a healthy one, or,
     to classify, one with labels.
 
-    `name` is used where the configuration gives none. Returns the run and the loss of every epoch.
-    Raises EdgernnError for a recording that is too short.
+    `name` is used where the configuration gives none. `ranks`: the processes that train together.
+    `folder`: where a checkpoint is kept meanwhile, and with `resume` gone on from; it stays there
+    until the caller has saved the run. Returns the run and the loss of every epoch.
+    Raises EdgernnError for a recording that is too short, and for all else before the first epoch.
     """
     period_s = recording.period_s
     stretches = split(recording, config)
@@ -63,13 +70,24 @@ def train(
     model = build_model(config, recording.channels, classes=classes)
     warm_up = config.warm_up + model.delay
     _check_held_out(recording, stretches, warm_up=warm_up)
-    fit_scaling(model, stretches.fit)
     lessons = stretches
     if isinstance(model, Classifier):
         check_classes(stretches, classes, warm_up=warm_up)
         lessons = with_answers(stretches, classes)
         model.weigh(torch.from_numpy(count_classes(stretches.fit, classes)))
-    losses = fit(model, lessons, config.training, on_epoch)
+    healthy = _healthy(recording, stretches)
+    check_readable(Path(HEALTHY), healthy)
+    checkpoint = None if folder is None else Checkpoint(folder, _origin(config, lessons))
+    fit_scaling(model, stretches.fit)
+    losses = fit(
+        model,
+        lessons,
+        config.training,
+        on_epoch,
+        ranks=ranks,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
     tails: tuple[Tail, ...] = ()
     match model:
         case Detector():
@@ -98,16 +116,6 @@ def train(
         quantization="none",
         tolerance=0.0,
         provenance=_provenance(config, lessons.fit),
-    )
-    healthy = Recording(
-        channels=recording.channels,
-        units=recording.units,
-        tracks=tuple(
-            Track(f"{HEALTHY}-{i}", piece.time_s, piece.x, piece.label)
-            for i, piece in enumerate(stretches.calibration)
-        ),
-        period_s=period_s,
-        notes=(),
     )
     return Run(config, card, model.eval(), healthy), losses
 
@@ -183,6 +191,23 @@ def _run(
     return np.concatenate(parts)
 
 
+def _healthy(recording: Recording, stretches: Stretches) -> Recording:
+    """The calibration stretch as a recording of its own."""
+    tracks = tuple(
+        Track(f"healthy-{i}", piece.time_s, piece.x, piece.label)
+        for i, piece in enumerate(stretches.calibration)
+    )
+    return Recording(recording.channels, recording.units, tracks, recording.period_s, ())
+
+
+def _origin(config: Config, stretches: Stretches) -> Origin:
+    """What the weights follow from."""
+    plain = msgspec.to_builtins(config)
+    pieces = [*stretches.fit, *stretches.validation, *stretches.calibration]
+    keys = {key: plain[key] for key in ("task", "network", "head", "forecast", "score", "training")}
+    return Origin(keys, _hash(pieces))
+
+
 def _check_held_out(recording: Recording, stretches: Stretches, *, warm_up: int) -> None:
     """Said before an hour of training, not after it."""
     calibration = np.concatenate([piece.x[warm_up:] for piece in stretches.calibration])
@@ -215,14 +240,18 @@ def _describe(config: Config, channels: int) -> str:
 
 
 def _provenance(config: Config, pieces: Sequence[Track]) -> Provenance:
-    data = hashlib.sha256()
-    for piece in pieces:
-        data.update(piece.x.tobytes())
     return Provenance(
         edgernn=__version__,
         torch=str(torch.__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.training.seed,
-        data_hash=data.hexdigest(),
+        data_hash=_hash(pieces),
         config_hash=hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest(),
     )
+
+
+def _hash(pieces: Sequence[Track]) -> str:
+    data = hashlib.sha256()
+    for piece in pieces:
+        data.update(np.ascontiguousarray(piece.x).data)
+    return data.hexdigest()
