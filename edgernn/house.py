@@ -80,7 +80,7 @@ def simulate_house(*, hours: float, seed: int, stream: str = "house") -> Recordi
     weather_rng, people_rng, sensor_rng = (
         np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3)
     )
-    hour: Array = np.arange(length) % DAY * (24.0 / DAY)  # (T,) of the day
+    hour = (np.arange(length) % DAY * (24.0 / DAY)).astype(np.float64)  # (T,) of the day
     outdoor, sun = _weather(hour, weather_rng)
     is_awake, use = _people(length, hour, sun, people_rng)
     power, indoor = _heat(is_awake, use, outdoor, sun)

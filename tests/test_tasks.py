@@ -185,6 +185,7 @@ def test_the_loss_of_a_recording_is_the_sum_over_its_chunks_with_the_state_carri
             loss, number, state = made.loss(x[chunk], hidden[chunk], *state)
             total, count = total + float(loss), count + float(number)
     assert count == pytest.approx(float(values))
+    assert not made.loss(x, hidden, *made.fresh_state(streams))[1].requires_grad
     assert total == pytest.approx(float(whole), rel=1e-5)
     for a, b in zip(state, end, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)

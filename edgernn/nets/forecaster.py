@@ -84,10 +84,11 @@ class Forecaster(Model):
         basis, memory = with_past(basis, memory)  # (H + T, N, width + 1)
         aim = z.clamp(-LARGEST_INPUT, LARGEST_INPUT)
         mean, log_scale = self._say(basis[..., :-1])  # (H + T, N, H, C)
+        was_there = basis[..., -1:].detach()
         loss, count = x.new_zeros(()), x.new_zeros(())
         for h in range(1, self.horizon + 1):
             rows = slice(self.horizon - h, self.horizon - h + samples)
-            asked = observed * basis[rows, :, -1:]
+            asked = observed * was_there[rows]
             nll = gaussian_nll(aim, mean[rows, :, h - 1], log_scale[rows, :, h - 1])
             loss, count = loss + (nll * asked).sum(), count + asked.sum()
         return loss, count, (*following, *memory)
