@@ -156,7 +156,7 @@ def test_a_classifier_goes_from_a_recording_to_its_figures(tmp_path: Path) -> No
     assert done.exit_code == 0, done.output
     told = (tmp_path / "run" / "evaluation" / "a" / "metrics.json").read_bytes()
     assert msgspec.json.decode(told)["accuracy"] == metrics.accuracy
-    with pytest.raises(EdgernnError, match='^pump: expected task "anomaly", got "classify"$'):
+    with pytest.raises(EdgernnError, match=r'^pump: expected task "anomaly", got "classify"$'):
         _ = loaded.detector
 
 

@@ -1,13 +1,13 @@
 """An artefact's card as a page for a person."""
 
 from edgernn.alarm import Limits
+from edgernn.card import Card
 from edgernn_device.engine import Engine
 
 
 def describe(engine: Engine) -> str:
     """Several lines: what it watches, how it decides, where it is from."""
-    card, rule, origin = engine.card, engine.card.alarm, engine.card.provenance
-    limits = Limits.from_rule(rule, card)
+    card, origin = engine.card, engine.card.provenance
     names = max(len(channel.name) for channel in card.channels)
     states = ", ".join(f"{s.name} {'×'.join(map(str, s.shape))}" for s in card.states)
     state_bytes = sum(4 * _product(state.shape) for state in card.states)
@@ -24,16 +24,38 @@ def describe(engine: Engine) -> str:
             ),
             f"  memory     {state_bytes:,} bytes a stream: {states}",
             f"  warm-up    {card.warm_up} samples",
-            *([f"  delay      a score comes {late} after its sample"] if card.delay else []),
-            f"  alarm      at score {limits.enter:.2f} for {rule.false_alarms} false alarms; off "
-            f"below {limits.leave:.2f} for {rule.recover_s:g} s, then quiet for "
-            f"{rule.cooldown_s:g} s; minimum duration {rule.min_duration_s:g} s",
-            f"  proven     every score within {card.tolerance:g} of the trained detector",
+            *([f"  delay      what is said comes {late} after its sample"] if card.delay else []),
+            *_task(card),
             f"  made       {origin.created} by edgernn {origin.edgernn}, torch {origin.torch}, "
             f"seed {origin.seed}",
             f"  data       sha256 {origin.data_hash}",
             f"  config     sha256 {origin.config_hash}",
         ]
+    )
+
+
+def _task(card: Card) -> tuple[str, ...]:
+    """What it decides, and how exactly as trained."""
+    match card.task:
+        case "classify":
+            return (
+                f"  task       classify: {', '.join(card.classes)}",
+                f"  proven     every probability within {card.tolerance:g} of the trained one",
+            )
+        case "forecast":
+            ahead_s = card.horizon * card.period_s
+            return (
+                f"  task       forecast: {card.horizon} samples ahead, {ahead_s:g} s",
+                f"  proven     every forecast within {card.tolerance:g} standard deviations of the "
+                "trained one",
+            )
+    rule, limits = card.alarm, Limits.from_rule(card.alarm, card)
+    return (
+        "  task       anomaly",
+        f"  alarm      at score {limits.enter:.2f} for {rule.false_alarms} false alarms; off "
+        f"below {limits.leave:.2f} for {rule.recover_s:g} s, then quiet for "
+        f"{rule.cooldown_s:g} s; minimum duration {rule.min_duration_s:g} s",
+        f"  proven     every score within {card.tolerance:g} of the trained detector",
     )
 
 

@@ -1,0 +1,94 @@
+"""The agent as a process of its own, and someone who listens to all it publishes."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mosquitto import Mosquitto
+
+from edgernn_device.address import Access, BrokerAddress, Credentials
+from edgernn_device.link import Link, Message
+from edgernn_device.replay import replay
+
+PATIENCE_S = 30.0
+
+
+class Listener:
+    """Everything under edgernn/, by topic."""
+
+    def __init__(self, broker: Mosquitto, credentials: Credentials | None = None) -> None:
+        self.messages: dict[str, list[Any]] = {}
+        self._changed = threading.Condition()
+        self._link = Link(
+            Access(address=BrokerAddress.parse(broker.address), credentials=credentials),
+            client_id="test-listener",
+            subscriptions=[("edgernn/#", 1)],
+            on_message=self._take,
+        )
+
+    def __enter__(self) -> "Listener":
+        self._link.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._link.stop()
+
+    def wait_for(self, is_so: Callable[[], bool], what: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(is_so, PATIENCE_S), f"{what}; got {list(self.messages)}"
+
+    def last(self, topic: str) -> Any:
+        return self.messages.get(topic, [None])[-1]
+
+    def alerts(self, stream: str) -> list[dict[str, Any]]:
+        return self.messages.get(f"edgernn/pi/{stream}/alert", [])
+
+    def wait_until_scored(self, samples: int) -> None:
+        self.wait_for(lambda: _samples(self.last("edgernn/pi/health")) >= samples, "health")
+
+    def _take(self, message: Message) -> None:
+        text = message.payload.decode()
+        with self._changed:
+            content = json.loads(text) if text.startswith("{") else text
+            self.messages.setdefault(message.topic, []).append(content)
+            self._changed.notify_all()
+        self._link.ack(message)
+
+
+def _samples(health: dict[str, Any] | None) -> int:
+    return int(health["samples"]) if health else 0
+
+
+@contextmanager
+def agent(
+    folder: Path, artefact: Path, broker: Mosquitto, *, output: str = "", more: str = ""
+) -> Iterator["subprocess.Popen[str]"]:
+    """An agent called "pi"; `output` are more lines of [output], `more` further tables."""
+    path = folder / "agent.toml"
+    path.write_text(
+        f'model = "{artefact}"\nnode = "pi"\n[output]\nhealth_every_s = 0.2\n{output}\n'
+        f'[broker]\naddress = "{broker.address}"\n{more}'
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgernn", "agent", str(path)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def play(broker: Mosquitto, recording: Path, *streams: str) -> int:
+    access = Access(address=BrokerAddress.parse(broker.address))
+    return replay(recording, access, streams=streams, speed=0).samples
+
+
+def online(listener: Listener) -> None:
+    listener.wait_for(lambda: bool(listener.messages.get("edgernn/pi/health")), "no health report")
