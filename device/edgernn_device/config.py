@@ -84,9 +84,9 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class ClassifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[classify]`: when another class is believed, for an artefact of that task."""
 
-    confirm: int = 5
+    confirm: int = 10
     """Samples in a row that it must be the likeliest."""
-    min_probability: float = 0.5
+    min_probability: float = 0.6
     """That it must have in each of them."""
 
 

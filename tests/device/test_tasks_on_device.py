@@ -212,7 +212,7 @@ def test_the_operator_is_told_what_the_agent_does() -> None:
     config = AgentConfig(model="a", node="pi")
     told = [str(make_task(config, engine_of(card), where="x")) for card in (CLASSIFIER, FORECASTER)]
     assert told == [
-        "classes healthy, bearing, leak after 5 samples that agree",
+        "classes healthy, bearing, leak after 10 samples that agree",
         "forecasts 30 s ahead, at most one in 60 s",
     ]
 
