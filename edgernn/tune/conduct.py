@@ -20,6 +20,7 @@ from edgernn.recording import Recording
 from edgernn.run import EpochLoss
 from edgernn.settings import make_folder
 from edgernn.stretches import read_recordings
+from edgernn.tune.journal import KernelLock
 from edgernn.tune.ledger import ERROR, Ledger, counted, make_pruner, make_sampler
 from edgernn.tune.objective import Cost, Judged, Objective, read_labelled
 from edgernn.tune.study import Plan
@@ -239,7 +240,7 @@ def _open_storage(plan: Plan, folder: Path) -> tuple[JournalStorage | RDBStorage
         path = Path(plan.storage) if plan.storage else folder / JOURNAL
         make_folder(path.parent)
         try:
-            return JournalStorage(JournalFileBackend(str(path))), str(path)
+            return JournalStorage(JournalFileBackend(str(path), KernelLock(path))), str(path)
         except (OSError, ValueError, KeyError, TypeError) as exc:
             raise EdgernnError(f"{path}: not a journal of trials: {exc}") from exc
     try:

@@ -81,7 +81,7 @@ def plot_importance(path: Path, shares: Mapping[str, Mapping[str, float]]) -> No
         axes.set_xlim(0, 1.1 * max(max(by_key.values()) for by_key in shares.values()) or 1.0)
         axes.set_xlabel("share of what made trials good (PED-ANOVA)")
         if len(shares) > 1:
-            axes.legend(frameon=False, loc="lower right")
+            axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
         figure.savefig(path, dpi=130)
 
 
@@ -113,5 +113,5 @@ def plot_front(
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel(LABELS[cost])
         axes.set_ylabel(LABELS[quality])
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
         figure.savefig(path, dpi=130)

@@ -18,6 +18,10 @@ from edgernn.run import EpochLoss
 from edgernn.tune.objective import Judged, Objective, judge
 
 
+PRELOADED = [__name__, "torch._dynamo"]
+"""Imported once for all workers. An optimiser's first step imports the second: 3 s each time."""
+
+
 class Failed(NamedTuple):
     """The configuration cannot be trained; one sentence says why."""
 
@@ -44,7 +48,7 @@ class Worker:
     def __init__(self, objective: Objective) -> None:
         # forked from a server that has imported torch once, and has neither threads nor CUDA
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(PRELOADED)
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, objective), daemon=True)
         self._process.start()
