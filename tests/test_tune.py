@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from itertools import product
@@ -18,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
 from edgernn.recording import write_recording
-from edgernn.run import Run
+from edgernn.run import EpochLoss, Run
 from edgernn.settings import read_settings
 from edgernn.simulate import parse_fault, simulate_pump
 from edgernn.stretches import read_recordings
@@ -35,6 +36,7 @@ from edgernn.tune.ledger import GRACE_S, OWNER, SURPLUS, Ledger, counted, make_s
 from edgernn.tune.objective import average_precision
 from edgernn.tune.space import Dimension
 from edgernn.tune.study import Plan, read_plan
+from edgernn.tune.workers import Worker, WorkerDied
 from edgernn_export.cost import artefact_bytes, step_us
 
 TRAINING = """
@@ -74,7 +76,7 @@ def plan_of(folder: Path, search: str, *, study: str = "", name: str, more: str 
 def run(plan: Plan, output: Path, say: Callable[[str], None] = lambda _: None) -> Study:
     objective = make_objective(plan, None)
     study = open_study(plan, objective, output, join=False)
-    conduct(plan, objective, study, say)
+    conduct(plan, objective, study, say=say, stop=threading.Event())
     return study
 
 
@@ -221,26 +223,45 @@ def test_the_best_trial_trains_again_to_the_same_loss(folder: Path) -> None:
     assert len(rows) == 4
 
 
-def test_killed_workers_lose_only_the_trials_they_were_at(folder: Path) -> None:
+def test_killed_workers_lose_only_the_trials_they_were_at(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = plan_of(folder, RATES, study="trials = 5\nworkers = 2", name="killed")
-    lines: list[str] = []
+    killed: list[int | None] = []
+    goes_on = Ledger.goes_on
 
-    def kill_all_once(line: str) -> None:
-        if not lines:
+    def kill_all_once(self: Ledger, trial: Trial, loss: EpochLoss) -> bool:
+        """Every worker is in the middle of a trial: none ends without an answer to an epoch."""
+        if not killed:
             for process in multiprocessing.active_children():
-                assert process.pid is not None
-                os.kill(process.pid, signal.SIGKILL)
-        lines.append(line)
+                process.kill()
+                process.join()
+                killed.append(process.exitcode)
+        return goes_on(self, trial, loss)
 
-    study = run(plan, folder / "killed", kill_all_once)
-    kept = counted(study)
-    assert [t.state for t in kept if t.state.is_finished()] == [t.state for t in kept]
-    assert sum(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in kept) == 5
+    monkeypatch.setattr(Ledger, "goes_on", kill_all_once)
+    lines: list[str] = []
+    study = run(plan, folder / "killed", lines.append)
+    assert killed == [-signal.SIGKILL] * 2
     died = [line for line in lines if "its worker died" in line]
-    assert len(died) == 1  # the other worker was idle, and was replaced without a word
-    assert died[0].endswith("tried again")
-    again = {t.params["training.learning_rate"] for t in kept}
-    assert again == {t.params["training.learning_rate"] for t in study.trials}
+    assert [line.endswith("tried again") for line in died] == [True, True]
+    assert [t.state for t in study.trials[:2]] == [TrialState.FAIL, TrialState.FAIL]
+    kept = counted(study)
+    assert {t.state for t in kept} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    assert len(kept) == 5
+    lost = [trial.params for trial in study.trials[:2]]
+    assert all(params in [trial.params for trial in kept] for params in lost)
+
+
+def test_a_worker_that_died_while_it_was_idle_is_noticed(folder: Path) -> None:
+    plan = plan_of(folder, RATES, name="idle")
+    worker = Worker(make_objective(plan, None))
+    (process,) = multiprocessing.active_children()
+    process.kill()
+    process.join()
+    with pytest.raises(WorkerDied):
+        worker.start(plan.config)
+    worker.kill()
 
 
 def test_stopped_by_ctrl_c_and_killed_the_same_command_goes_on_to_the_end(folder: Path) -> None:
@@ -270,7 +291,8 @@ def test_stopped_by_ctrl_c_and_killed_the_same_command_goes_on_to_the_end(folder
     killed.kill()
     killed.communicate(timeout=60)
     done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert "was lost with its process; tried again" in done.stderr
     assert "next: edgernn train studies/stopped/best.toml" in done.stdout
     rows = (folder / "studies/stopped/trials.csv").read_text().splitlines()[1:]
     assert len(rows) == 6

@@ -1,6 +1,7 @@
 """A study, conducted: the storage opened, trials dealt out to workers, until enough are done."""
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ LAY_OUT_S = 30.0
 """Whoever begins a study has this long to line up its grid before another one does."""
 BEAT_S = 15.0
 POLL_S = 1.0
-"""Between two looks at trials that run elsewhere."""
+"""Between two looks at trials that run elsewhere, and at whether to stop."""
 
 Say = Callable[[str], None]
 
@@ -71,10 +72,12 @@ def open_study(plan: Plan, objective: Objective, folder: Path, *, join: bool) ->
     return study
 
 
-def conduct(plan: Plan, objective: Objective, study: Study, say: Say) -> None:
+def conduct(
+    plan: Plan, objective: Objective, study: Study, *, say: Say, stop: threading.Event
+) -> None:
     """Run trials until the study has as many as it wants, those of other machines included.
 
-    KeyboardInterrupt gives back the trials that run, and goes on its way.
+    Soon after `stop` is set the trials that run are given back, to be run when the study goes on.
     """
     ledger = Ledger(
         study,
@@ -84,10 +87,7 @@ def conduct(plan: Plan, objective: Objective, study: Study, say: Say) -> None:
     )
     crew = _Crew(plan, objective, study, ledger, say)
     try:
-        crew.work()
-    except KeyboardInterrupt:
-        ledger.give_back()
-        raise
+        crew.work(stop)
     finally:
         crew.dismiss()
 
@@ -113,11 +113,11 @@ class _Crew:
         self._idle: list[Worker] = []
         self._busy: dict[Worker, _Task] = {}
 
-    def work(self) -> None:
+    def work(self, stop: threading.Event) -> None:
         timeout_s = self._plan.study.timeout_s
         began_s = beaten_s = time.monotonic()
         is_told = False
-        while True:
+        while not stop.is_set():
             elsewhere = self._ledger.elsewhere()
             is_late = timeout_s is not None and time.monotonic() - began_s > timeout_s
             while not is_late and len(self._busy) < self._plan.study.workers and self._begin():
@@ -128,13 +128,14 @@ class _Crew:
                 if not is_told:
                     self._say(f"waiting for {len(elsewhere)} trial(s) that run elsewhere")
                 is_told = True
-                time.sleep(POLL_S)
+                stop.wait(POLL_S)
                 continue
-            for worker in wait_for(list(self._busy), timeout_s=BEAT_S):
+            for worker in wait_for(list(self._busy), timeout_s=POLL_S):
                 self._hear(worker)
             if time.monotonic() - beaten_s > BEAT_S:
                 self._ledger.beat()
                 beaten_s = time.monotonic()
+        self._ledger.give_back()
 
     def dismiss(self) -> None:
         for worker in self._busy:

@@ -15,7 +15,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.study import Study
@@ -27,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 GRACE_S = 120.0
 """A trial without a beat for this long is lost, if its process cannot be looked for."""
+NEWBORN_S = 10.0
+"""The same for one without any beat: the first is written as soon as the trial is."""
 MOST_RETRIES = 1
 """Of a lost trial. What kills two workers, such as want of memory, would kill the third."""
 WARM_UP = 0.1
@@ -61,14 +68,16 @@ class Ledger:
             is_waiting = any(trial.state == TrialState.WAITING for trial in known)
             if len(known) >= self._wanted and not is_waiting:
                 return None
-            trial = self._study.ask(self._space)
+            trial = self._study.ask()
+            self._beat(trial)
             # numbers are given once, whoever asks: of two that ask at the same time one is too many
             if sum(other.number < trial.number for other in self.counted()) < self._wanted:
                 break
             trial.set_user_attr(SURPLUS, True)
             self._study.tell(trial, state=TrialState.FAIL)
         self._mine[trial.number] = trial
-        self._beat(trial)
+        for key, distribution in self._space.items():
+            _suggest(trial, key, distribution)
         return trial
 
     def goes_on(self, trial: Trial, loss: EpochLoss) -> bool:
@@ -156,7 +165,7 @@ class Ledger:
         if beat != owner:
             self._seen[trial.number] = (owner, now)
             return False
-        return now - since > GRACE_S
+        return now - since > (GRACE_S if owner else NEWBORN_S)
 
 
 class SeededByTrial(BaseSampler):
@@ -230,6 +239,17 @@ def counted(study: Study) -> list[FrozenTrial]:
     trials = study.get_trials(deepcopy=False)
     again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     return [t for t in trials if t.number not in again and SURPLUS not in t.user_attrs]
+
+
+def _suggest(trial: Trial, key: str, distribution: BaseDistribution) -> None:
+    """Draw a value. `Study.ask` could draw them all, but before a first beat."""
+    match distribution:
+        case IntDistribution(low=low, high=high, step=step, log=log):
+            trial.suggest_int(key, low, high, step=step, log=log)
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            trial.suggest_float(key, low, high, step=step, log=log)
+        case CategoricalDistribution(choices=choices):
+            trial.suggest_categorical(key, choices)
 
 
 def _myself() -> tuple[str, int, int]:

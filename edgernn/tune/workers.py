@@ -17,7 +17,6 @@ from edgernn.errors import EdgernnError
 from edgernn.run import EpochLoss
 from edgernn.tune.objective import Judged, Objective, judge
 
-
 PRELOADED = [__name__, "torch._dynamo"]
 """Imported once for all workers. An optimiser's first step imports the second: 3 s each time."""
 

@@ -13,6 +13,7 @@ from edgernn.tune.conduct import conduct, make_objective, open_study
 from edgernn.tune.findings import write_findings
 from edgernn.tune.objective import Cost
 from edgernn.tune.study import read_plan
+from edgernn_device.stopping import stop_on_signals
 from edgernn_export.cost import artefact_bytes, step_us
 
 COSTS: Mapping[str, Cost | None] = MappingProxyType(
@@ -46,11 +47,11 @@ def tune(study_file: Path, output: Path | None, join: bool) -> None:
             f'study "{plan.name}": {plan.trials} trials of {", ".join(plan.space.keys)} '
             f"by {plan.study.sampler}, {plan.study.workers} at a time"
         )
-        try:
-            conduct(plan, objective, study, click.echo)
-        except KeyboardInterrupt:
+        with stop_on_signals() as stop:
+            conduct(plan, objective, study, say=click.echo, stop=stop)
+        if stop.is_set():
             click.echo(f"stopped; go on with: edgernn tune {study_file}")
-            raise
+            raise click.Abort
         for line in write_findings(study, plan, folder):
             click.echo(line)
     except StorageInternalError as exc:
