@@ -64,7 +64,7 @@ def main(devices: Sequence[str]) -> None:
 
 def _trainer_epochs(recording: Recording, stretches: Stretches, config: Config) -> list[float]:
     """Seconds of each epoch after the first."""
-    detector = build_detector(config, channels=len(recording.channels))
+    detector = build_detector(config, recording.channels)
     fit_scaling(detector, stretches.fit)
     ends_s: list[float] = []
 

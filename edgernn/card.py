@@ -9,7 +9,7 @@ from edgernn.errors import EdgernnError
 CARD_KEY = "edgernn"
 """Name of the entry in the model's `metadata_props`."""
 
-CARD_VERSION = 1
+CARD_VERSION = 2
 """Raised when a field changes meaning. A device refuses any version it does not know."""
 
 KNOTS = 8
@@ -92,7 +92,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
     name: str
     network: str
-    """Such as "gru 6→32"."""
+    """Such as "6 → gru 32"."""
     channels: tuple[Channel, ...]
     period_s: float
     """Time between samples."""
@@ -100,6 +100,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Up to this, missing samples are bridged; after a longer gap a stream starts afresh."""
     warm_up: int
     """Samples after a fresh start whose scores do not count."""
+    delay: int
+    """The score that comes with sample t is that of sample t − delay; 0 for most networks."""
     states: tuple[State, ...]
     tails: tuple[Tail, ...]
     alarm: AlarmRule
@@ -147,7 +149,7 @@ def _check(card: Card, where: str) -> None:
         (len(set(names)) != len(names), "two channels of one name"),
         (not (math.isfinite(card.period_s) and card.period_s > 0), "period_s must be above 0"),
         (not card.max_gap_s >= 0, "max_gap_s must not be negative"),
-        (card.warm_up < 0, "warm_up must not be negative"),
+        (not 0 <= card.delay <= card.warm_up, "delay must be from 0 to warm_up"),
         (any(min(s.shape, default=0) < 1 for s in card.states), "a state with an empty shape"),
         (not card.tails, "no calibration"),
         (

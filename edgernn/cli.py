@@ -30,7 +30,7 @@ COMMANDS = {
         "edgernn_export.tune:tune", "Train many variants of a detector, and choose.", "tune"
     ),
     "evaluate": Command(
-        "edgernn.workstation:evaluate", "Score a recording; metrics and a picture.", "train"
+        "edgernn.evaluation:evaluate", "Score a recording; metrics and a report.", "train"
     ),
     "export": Command(
         "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"

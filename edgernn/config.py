@@ -9,7 +9,9 @@ import msgspec
 from edgernn.calibration import check_rule
 from edgernn.card import AlarmRule
 from edgernn.layout import Columns
+from edgernn.nets.heads import HeadConfig
 from edgernn.nets.networks import NetworkConfig
+from edgernn.nets.views import RELATIONS
 
 
 class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,10 +82,17 @@ class ScoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     window: int = 60
     """Samples that the window view looks back on, 2 to 100,000."""
+    relation: str = "conditional"
+    """How a channel's residual is judged: given the others' ("conditional"), with all made
+    uncorrelated ("whitened"), or on its own ("none")."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.window <= 100_000:
             raise ValueError(f"window: expected 2–100000 samples, got {self.window}")
+        if self.relation not in RELATIONS:
+            raise ValueError(
+                f"relation: expected one of {', '.join(RELATIONS)}, got {self.relation!r}"
+            )
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +106,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_gap_s: float | None = None
     """A longer gap starts afresh; None = 60 periods."""
     network: NetworkConfig = NetworkConfig()
+    head: HeadConfig = HeadConfig()
     training: TrainingConfig = TrainingConfig()
     score: ScoreConfig = ScoreConfig()
     alarm: AlarmRule | None = None
@@ -107,6 +117,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(f"period_s: expected seconds above 0, got {self.period_s}")
         if self.max_gap_s is not None and not 0 <= self.max_gap_s < math.inf:
             raise ValueError(f"max_gap_s: expected 0 or more seconds, got {self.max_gap_s}")
+        if "encoder-decoder" in self.head.kinds and self.head.window > self.training.chunk:
+            raise ValueError(
+                f"head.window: {self.head.window} samples do not fit into training.chunk, "
+                f"{self.training.chunk}"
+            )
         if self.alarm is not None:
             check_rule(self.alarm, where="alarm")
 

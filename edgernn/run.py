@@ -1,5 +1,6 @@
 """The run folder: what training leaves behind, and all that evaluation and export read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -66,7 +67,7 @@ def load_run(folder: Path) -> Run:
             raise EdgernnError(f"{folder}: not a run folder of `edgernn train`: {name} is missing")
     config = read_settings(folder / CONFIG, Config)
     card = decode_card(read_text(folder / CARD), where=str(folder / CARD))
-    detector = build_detector(config, channels=len(card.channels))
+    detector = build_detector(config, card.channel_names)
     try:
         detector.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as exc:
@@ -75,7 +76,7 @@ def load_run(folder: Path) -> Run:
     healthy = read_recording(folder / HEALTHY)
     if healthy.channels != card.channel_names:
         raise EdgernnError(f"{folder}: {HEALTHY} and {CARD} have different channels")
-    if config.score.window != card.warm_up or detector.states != card.states:
+    if config.score.window + detector.delay != card.warm_up or detector.states != card.states:
         raise EdgernnError(f"{folder}: {CONFIG} and {CARD} describe different detectors")
     return Run(config, card, detector.eval(), healthy)
 
@@ -85,9 +86,15 @@ def config_toml(config: Config) -> bytes:
     return msgspec.toml.encode(_without_none(msgspec.to_builtins(config)))
 
 
-def build_detector(config: Config, *, channels: int) -> Detector:
-    """An untrained detector as the configuration asks for."""
-    return Detector(channels, config.network, span=config.score.window, seed=config.training.seed)
+def build_detector(config: Config, channels: Sequence[str]) -> Detector:
+    """An untrained detector as the configuration asks for, over channels of these names."""
+    return Detector(
+        channels,
+        config.network,
+        config.head,
+        span=config.score.window,
+        seed=config.training.seed,
+    )
 
 
 def pick_device(name: str) -> torch.device:

@@ -16,6 +16,7 @@ from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance, Tai
 from edgernn.config import Config, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.nets.detector import Detector
+from edgernn.nets.heads import HeadConfig
 from edgernn.recording import Recording, Track
 from edgernn.run import EpochLoss, Run, build_detector, pick_device
 from edgernn.stretches import Stretches, max_gap_s, side_by_side, split
@@ -25,6 +26,8 @@ Floats = NDArray[np.float32]
 
 SHRINKAGE = 0.01
 """Added to the variances, so that two channels that say the same do not cancel to nothing."""
+LONGEST_BLOCK = 8192
+"""Samples that run through the detector at a time while calibrating."""
 USUAL_QUANTILE = 0.99
 """Of each channel's window surprise on healthy data: what is usual for it."""
 
@@ -44,11 +47,14 @@ def train(
     period_s = recording.period_s
     stretches = split(recording, config)
     channels = _channels(recording, stretches.fit)
-    _check_held_out(recording, stretches, warm_up=config.score.window)
-    detector = build_detector(config, channels=len(recording.channels))
+    detector = build_detector(config, recording.channels)
+    warm_up = config.score.window + detector.delay
+    _check_held_out(recording, stretches, warm_up=warm_up)
     fit_scaling(detector, stretches.fit)
     losses = fit(detector, stretches, config.training, on_epoch)
-    tails = calibrate(detector, stretches.calibration, warm_up=config.score.window)
+    tails = calibrate(
+        detector, stretches.calibration, warm_up=warm_up, relation=config.score.relation
+    )
     card = Card(
         version=CARD_VERSION,
         name=config.name or name,
@@ -56,7 +62,8 @@ def train(
         channels=channels,
         period_s=period_s,
         max_gap_s=max_gap_s(recording, config),
-        warm_up=config.score.window,
+        warm_up=warm_up,
+        delay=detector.delay,
         states=detector.states,
         tails=tails,
         alarm=config.alarm or AlarmRule.for_period(period_s),
@@ -171,38 +178,47 @@ def mean_loss(detector: Detector, x: Tensor) -> float:
 
 
 @torch.no_grad()
-def calibrate(detector: Detector, pieces: Sequence[Track], *, warm_up: int) -> tuple[Tail, ...]:
+def calibrate(
+    detector: Detector, pieces: Sequence[Track], *, warm_up: int, relation: str = "conditional"
+) -> tuple[Tail, ...]:
     """Make residuals honest on samples that training never saw, then fit each view's tail.
 
-    Three steps: widen the forecast to the spread that is really seen, relate the channels'
-    residuals to each other, and turn each view's surprise into a probability.
+    Three steps, head by head: widen what it says to the spread that is really seen, relate the
+    channels' residuals to each other, and turn each view's surprise into a probability. `relation`
+    is one of `edgernn.nets.views.RELATIONS`; the first `warm_up` samples of a piece do not count.
     """
     r = _residuals(detector, pieces, warm_up)
-    detector.head.widen(torch.from_numpy(np.clip(np.sqrt(_mean_product(r)), 0.1, 10)).float())
+    for i, head in enumerate(detector.heads):
+        spread = np.clip(np.sqrt(_mean_product(r[:, i])), 0.1, 10)
+        head.read_out.widen(torch.from_numpy(spread).float())
     r = _residuals(detector, pieces, warm_up)
-    covariance = np.array([_mean_product(r, r[:, [c]]) for c in range(r.shape[1])])
-    detector.relate(torch.from_numpy(covariance + SHRINKAGE * np.eye(len(covariance))))
+    channels = r.shape[-1]
+    for i, judge in enumerate(detector.judges):
+        rows = [_mean_product(r[:, i], r[:, i, [c]]) for c in range(channels)]
+        covariance = np.array(rows) + SHRINKAGE * np.eye(channels)
+        judge.relate(torch.from_numpy(covariance), relation)
 
-    seen = [np.isfinite(piece.x[warm_up:]).any(axis=1) for piece in pieces]
-    surprise = [_run(detector.surprise, detector, piece.x)[warm_up:] for piece in pieces]
-    window = np.concatenate([u[s, 1] for u, s in zip(surprise, seen, strict=True)])  # (·, C)
-    usual = np.maximum(np.quantile(window, USUAL_QUANTILE, axis=0), 1.0)
-    detector.window.usual = torch.from_numpy(usual / usual.mean()).float()
-
+    surprise = np.concatenate([_run(detector.surprise, detector, p.x)[warm_up:] for p in pieces])
     totals = [_run(detector.totals, detector, piece.x)[warm_up:] for piece in pieces]  # (T, K)
+    seen = np.isfinite(np.concatenate(totals)[:, 0])
+    first = 0
+    for judge in detector.judges:
+        window = surprise[seen, first + judge.views.index(judge.window)]  # (·, C)
+        usual = np.maximum(np.quantile(window, USUAL_QUANTILE, axis=0), 1.0)
+        judge.window.usual = torch.from_numpy(usual / usual.mean()).float()
+        first += len(judge.views)
+
+    totals = [_run(detector.totals, detector, piece.x)[warm_up:] for piece in pieces]
     tails = tuple(
-        fit_tail(
-            view.name, [np.where(s, u[:, k], np.nan) for u, s in zip(totals, seen, strict=True)]
-        )
-        for k, view in enumerate(detector.views)
+        fit_tail(name, [one[:, k] for one in totals]) for k, name in enumerate(detector.view_names)
     )
     detector.calibration.load(tails)
     return tails
 
 
 def _residuals(detector: Detector, pieces: Sequence[Track], warm_up: int) -> NDArray[np.float64]:
-    """(·, C) in standard deviations, NaN where missing; clipped, so that a few wild samples do not
-    speak for all others."""
+    """(·, heads, C) in standard deviations, NaN where missing; clipped, so that a few wild samples
+    do not speak for all others."""
     parts = [_run(detector.residuals, detector, piece.x)[warm_up:] for piece in pieces]
     return np.clip(np.concatenate(parts), -5.0, 5.0)
 
@@ -222,9 +238,14 @@ def _mean_product(
 def _run(
     method: Callable[..., tuple[Tensor, tuple[Tensor, ...]]], detector: Detector, x: Floats
 ) -> NDArray[np.float64]:
-    """One stream (T, C) through a method of the detector, from a fresh state: (T, …)."""
-    out, _ = method(torch.from_numpy(x).unsqueeze(1), *detector.fresh_state(1))
-    return out[:, 0].numpy().astype(np.float64)
+    """One stream (T, C) through a method of the detector, from a fresh state, in blocks that fit
+    into memory: (T, …)."""
+    state = detector.fresh_state(1)
+    parts = []
+    for block in torch.split(torch.from_numpy(x).unsqueeze(1), LONGEST_BLOCK):
+        out, state = method(block, *state)
+        parts.append(out[:, 0].numpy().astype(np.float64))
+    return np.concatenate(parts)
 
 
 def _weights(detector: Detector) -> dict[str, Tensor]:
@@ -258,8 +279,8 @@ def _channels(recording: Recording, pieces: Sequence[Track]) -> tuple[Channel, .
 
 
 def _describe(config: Config, channels: int) -> str:
-    network = config.network
-    return f"{network.kind} {channels}→{'→'.join([str(network.hidden)] * network.layers)}"
+    heads = "" if config.head == HeadConfig() else f" → {' + '.join(config.head.kinds)}"
+    return f"{channels} → {config.network}{heads}"
 
 
 def _provenance(config: Config, pieces: Sequence[Track]) -> Provenance:

@@ -1,10 +1,9 @@
-"""The commands of the workstation: simulate, train, evaluate."""
+"""The commands of the workstation: simulate, train."""
 
 import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 import msgspec
@@ -15,11 +14,10 @@ from edgernn.alarm import Limits
 from edgernn.card import AlarmRule
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
-from edgernn.evaluate import Metrics, measure, score_recording
 from edgernn.layout import Columns
-from edgernn.recording import read_recording, write_recording
-from edgernn.report import plot_losses, plot_track
-from edgernn.run import EpochLoss, load_run, save_run
+from edgernn.recording import write_recording
+from edgernn.report import plot_losses
+from edgernn.run import EpochLoss, save_run
 from edgernn.settings import make_folder, read_settings
 from edgernn.simulate import parse_fault, simulate_pump
 from edgernn.stretches import read_recordings
@@ -145,67 +143,6 @@ def train(
     hours = sum(len(track.time_s) for track in run.healthy.tracks) * run.card.period_s / 3600
     click.echo(f"calibrated on {hours:.1f} h; what a budget says of rarer alarms is extrapolated")
     click.echo(f"next: edgernn evaluate {folder} RECORDING, edgernn export {folder} -o NAME.onnx")
-
-
-@click.command()
-@click.argument("run_folder", type=PATH)
-@click.argument("source", type=PATH)
-@click.option("-o", "--output", type=PATH, help="Folder for results. Default: inside the run.")
-@click.option("--false-alarms", help="Another budget than the run's.")
-@column_options
-def evaluate(
-    run_folder: Path,
-    source: Path,
-    output: Path | None,
-    false_alarms: str | None,
-    **columns: Any,
-) -> None:
-    """Score the recording SOURCE with the detector of RUN_FOLDER: metrics, and a picture a stream.
-
-    The threshold comes from the budget of false alarms, never from the labels. Columns are those
-    that the detector was trained with unless said otherwise.
-    """
-    run = load_run(run_folder)
-    torch.set_num_threads(run.config.training.threads)
-    rule = run.card.alarm
-    if false_alarms is not None:
-        rule = msgspec.structs.replace(rule, false_alarms=false_alarms)
-    limits = Limits.from_rule(rule, run.card)
-    columns_of_run = run.config.recording[0].columns
-    recording = read_recording(
-        source,
-        columns=msgspec.structs.replace(columns_of_run, **said(columns)),
-        period_s=run.card.period_s,
-    )
-    scored = score_recording(run.detector, run.card, recording, limits)
-    metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
-    folder = output or run_folder / "evaluation" / source.stem
-    make_folder(folder)
-    has_labels = any(track.label is not None for track in recording.tracks)
-    told = metrics if has_labels else {"alarms": metrics.alarms, "hours": metrics.healthy_hours}
-    (folder / "metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode(told)))
-    for one in scored:
-        plot_track(folder / f"{quote(one.track.stream, safe=' ')}.png", run.card, one, limits)
-    click.echo(summary(metrics, has_labels=has_labels))
-    click.echo(f"{folder}: metrics.json and {len(scored)} picture(s)")
-
-
-def summary(metrics: Metrics, *, has_labels: bool) -> str:
-    """Metrics as a few lines for a person."""
-    if not has_labels:
-        hours = f"{metrics.healthy_hours:.1f} h"
-        return f"{metrics.alarms} alarm(s) in {hours}; no labels to compare with"
-    lines = [
-        f"rows: precision {metrics.precision:.3f}  recall {metrics.recall:.3f}  "
-        f"F1 {metrics.f1:.3f}  false-alarm rate {metrics.false_alarm_rate:.4f}  "
-        f"missed-alarm rate {metrics.missed_alarm_rate:.4f}",
-        f"alarms: {metrics.alarms}, of them false {metrics.false_alarms} "
-        f"in {metrics.healthy_hours:.1f} healthy hours",
-    ]
-    for fault in metrics.faults:
-        outcome = "missed" if fault.delay_s is None else f"found after {fault.delay_s:g} s"
-        lines.append(f"  {fault.stream}  {fault.label:<12} {outcome}")
-    return "\n".join(lines)
 
 
 def _override(

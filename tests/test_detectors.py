@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance
-from edgernn.nets import NETWORKS, Detector, NetworkConfig
+from edgernn.nets import NETWORKS, Detector, HeadConfig, NetworkConfig
 from edgernn.nets.checks import (
     Outputs,
     Runner,
@@ -34,13 +34,37 @@ from edgernn_export.quantize import quantize_int8
 
 Floats = NDArray[np.float32]
 
-CHANNELS = 3
+NAMES = ("level", "rate", "heat")
+CHANNELS = len(NAMES)
 LEVEL = np.array([20.0, -3.0, 1000.0], np.float32)
 SPREAD = np.array([2.0, 0.1, 300.0], np.float32)
-CONFIGS = {
-    **{kind: NetworkConfig(kind=kind, hidden=16) for kind in NETWORKS},
-    "gru, 2 layers": NetworkConfig(kind="gru", hidden=8, layers=2),
+CONFIGS: dict[str, tuple[NetworkConfig, HeadConfig]] = {
+    **{kind: (NetworkConfig(kind=kind, hidden=16), HeadConfig()) for kind in NETWORKS},
+    "relu": (NetworkConfig(kind="rnn", hidden=16, activation="relu"), HeadConfig()),
+    "stacked": (
+        NetworkConfig(kind="gru", hidden=8, layers=3, dropout=0.2, residual=True),
+        HeadConfig(),
+    ),
+    "branches": (
+        NetworkConfig(kind="lstm", hidden=8, branches=(("heat",), ("rate", "level"))),
+        HeadConfig(),
+    ),
+    "conv": (NetworkConfig(kind="gru", hidden=8, conv=5), HeadConfig()),
+    "tcn, 3 blocks": (NetworkConfig(kind="tcn", hidden=8, layers=3), HeadConfig()),
+    "attention": (NetworkConfig(kind="gru", hidden=8, attention=12), HeadConfig()),
+    "bidirectional": (
+        NetworkConfig(kind="gru", hidden=8, direction="bidirectional", look_ahead=7),
+        HeadConfig(),
+    ),
+    "low rank": (NetworkConfig(kind="fastgrnn", hidden=16, rank=4), HeadConfig()),
+    "reconstruct": (NetworkConfig(hidden=8), HeadConfig(kinds=("reconstruct",))),
+    "encoder-decoder": (NetworkConfig(hidden=8), HeadConfig(kinds=("encoder-decoder",), window=8)),
+    "all heads, look-ahead": (
+        NetworkConfig(kind="lstm", hidden=8, direction="bidirectional", look_ahead=3),
+        HeadConfig(kinds=("forecast", "reconstruct", "encoder-decoder"), window=10),
+    ),
 }
+"""Every kind, and every way to put them together."""
 INT8_TOLERANCE = 0.5
 """Of scores below 6, an untrained detector's weights being all of one size; 0.2 was measured."""
 
@@ -51,6 +75,7 @@ class EngineRunner:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.channels = len(engine.card.channels)
+        self.delay = engine.card.delay
 
     def fresh(self, streams: int) -> States:
         return tuple(
@@ -83,11 +108,11 @@ def healthy(samples: int, streams: int, *, seed: int) -> Floats:
 @cache
 def detector(name: str) -> Detector:
     """Calibrated but not trained: the properties must hold for any weights."""
-    made = Detector(CHANNELS, CONFIGS[name], span=30, seed=3)
+    made = Detector(NAMES, *CONFIGS[name], span=30, seed=3)
     x = healthy(3000, 1, seed=0)[:, 0]
     pieces = [Track("s", np.arange(len(x), dtype=float), x, None)]
     fit_scaling(made, pieces)
-    calibrate(made, pieces, warm_up=30)
+    calibrate(made, pieces, warm_up=30 + made.delay)
     return made.eval()
 
 
@@ -103,16 +128,17 @@ def engine(name: str, quantization: str) -> Engine:
 def a_card(made: Detector) -> Card:
     x = healthy(3000, 1, seed=0)[:, 0]
     tails = calibrate(
-        Detector(CHANNELS, NetworkConfig(hidden=4), span=30, seed=0), _tracks(x), warm_up=30
+        Detector(NAMES, NetworkConfig(hidden=4), span=30, seed=0), _tracks(x), warm_up=30
     )
     return Card(
         version=CARD_VERSION,
         name="checks",
         network="",
-        channels=tuple(Channel(f"c{i}", "", 0.0, 1.0) for i in range(CHANNELS)),
+        channels=tuple(Channel(name, "", 0.0, 1.0) for name in NAMES),
         period_s=1.0,
         max_gap_s=60.0,
-        warm_up=30,
+        warm_up=30 + made.delay,
+        delay=made.delay,
         states=made.states,
         tails=tails,
         alarm=AlarmRule(),
@@ -253,28 +279,30 @@ def test_the_checks_notice_streams_that_mix() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
-    a, b = (Detector(CHANNELS, NetworkConfig(hidden=8), span=30, seed=9) for _ in range(2))
+    a, b = (Detector(NAMES, NetworkConfig(hidden=8), span=30, seed=9) for _ in range(2))
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
 
 
 def test_the_card_lists_each_state_as_the_graph_has_it() -> None:
-    card = engine("gru, 2 layers", "none").card
+    card = engine("stacked", "none").card
     assert [msgspec.structs.astuple(state) for state in card.states] == [
         ("state.layer.0.h", (8,), 0.0),
         ("state.layer.1.h", (8,), 0.0),
-        ("state.forecast", (2 * CHANNELS,), 0.0),
-        ("state.window", (3 * CHANNELS,), 0.0),
+        ("state.layer.2.h", (8,), 0.0),
+        ("state.forecast.next", (2 * CHANNELS,), 0.0),
+        ("state.forecast.window", (3 * CHANNELS,), 0.0),
     ]
 
 
 def test_a_missing_channel_does_not_make_its_kin_look_strange() -> None:
-    made = Detector(CHANNELS, NetworkConfig(hidden=4), span=30, seed=0)
-    made.relate(torch.tensor([[1.0, 0.95, 0.0], [0.95, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+    made = Detector(NAMES, NetworkConfig(hidden=4), span=30, seed=0)
+    (judge,) = made.judges
+    judge.relate(torch.tensor([[1.0, 0.95, 0.0], [0.95, 1.0, 0.0], [0.0, 0.0, 1.0]]))
     x = torch.randn(200, 1, CHANNELS, generator=torch.Generator().manual_seed(0))
     alone = x.clone()
     alone[..., 0] = torch.nan
     with torch.no_grad():
         surprise, _ = made.surprise(alone, *made.fresh_state(1))  # (T, N, K, C)
-        made.relate(torch.eye(CHANNELS))
+        judge.relate(torch.eye(CHANNELS))
         unrelated, _ = made.surprise(alone, *made.fresh_state(1))
     assert torch.equal(surprise, unrelated)

@@ -86,7 +86,7 @@ def test_an_epoch_carries_the_state_over_its_chunks() -> None:
     training = msgspec.structs.replace(config.training, learning_rate=1e-7, hide=0.0)
     recording = pump()
     stretches = split(recording, config)
-    detector = build_detector(config, channels=len(recording.channels))
+    detector = build_detector(config, recording.channels)
     fit_scaling(detector, stretches.fit)
     x = side_by_side(stretches.fit, training.streams, at_least=training.chunk)
     whole = mean_loss(detector, x)
@@ -101,7 +101,7 @@ def test_an_epoch_carries_the_state_over_its_chunks() -> None:
 def test_the_loss_of_a_recording_is_the_sum_over_its_chunks_with_the_state_carried_on(
     cuts: list[int], seed: int, streams: int
 ) -> None:
-    detector = Detector(2, NetworkConfig(hidden=6), span=10, seed=seed)
+    detector = Detector(("a", "b"), NetworkConfig(hidden=6), span=10, seed=seed)
     x = torch.randn(40, streams, 2, generator=torch.Generator().manual_seed(seed))
     x[5, 0, 0] = torch.nan
     hidden = torch.zeros_like(x)
@@ -119,7 +119,7 @@ def test_the_loss_of_a_recording_is_the_sum_over_its_chunks_with_the_state_carri
 
 
 def test_a_chunk_with_the_state_forgotten_has_another_loss() -> None:
-    detector = Detector(2, NetworkConfig(hidden=6), span=10, seed=0)
+    detector = Detector(("a", "b"), NetworkConfig(hidden=6), span=10, seed=0)
     x = torch.randn(40, 1, 2, generator=torch.Generator().manual_seed(0))
     whole = mean_loss(detector, x)
     halves = (mean_loss(detector, x[:20]) + mean_loss(detector, x[20:])) / 2
@@ -127,7 +127,7 @@ def test_a_chunk_with_the_state_forgotten_has_another_loss() -> None:
 
 
 def test_a_value_hidden_from_the_network_is_still_asked_for() -> None:
-    detector = Detector(2, NetworkConfig(hidden=6), span=10, seed=0)
+    detector = Detector(("a", "b"), NetworkConfig(hidden=6), span=10, seed=0)
     x = torch.randn(10, 1, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         seen, unseen = (
@@ -139,7 +139,7 @@ def test_a_value_hidden_from_the_network_is_still_asked_for() -> None:
 
 
 def test_missing_values_are_not_asked_for() -> None:
-    detector = Detector(2, NetworkConfig(hidden=6), span=10, seed=0)
+    detector = Detector(("a", "b"), NetworkConfig(hidden=6), span=10, seed=0)
     x = torch.full((10, 1, 2), torch.nan)
     with torch.no_grad():
         loss, values, _ = detector.loss(x, torch.zeros_like(x), *detector.fresh_state(1))
@@ -147,7 +147,7 @@ def test_missing_values_are_not_asked_for() -> None:
 
 
 def test_scaling_is_each_channels_mean_and_deviation_without_what_is_missing() -> None:
-    detector = Detector(2, NetworkConfig(hidden=4), span=10, seed=0)
+    detector = Detector(("a", "b"), NetworkConfig(hidden=4), span=10, seed=0)
     x = np.array([[1, 1000], [3, np.nan], [np.nan, 3000]], np.float32)
     fit_scaling(detector, [Track("a", np.arange(3.0), x, None)])
     assert detector.centre.tolist() == [2, 2000]
@@ -155,7 +155,7 @@ def test_scaling_is_each_channels_mean_and_deviation_without_what_is_missing() -
 
 
 def test_a_channel_that_never_moved_has_a_scale_above_0() -> None:
-    detector = Detector(1, NetworkConfig(hidden=4), span=10, seed=0)
+    detector = Detector(("a",), NetworkConfig(hidden=4), span=10, seed=0)
     fit_scaling(detector, [Track("a", np.arange(3.0), np.full((3, 1), 50, np.float32), None)])
     assert float(detector.scale[0]) == pytest.approx(5e-5)
 
@@ -197,7 +197,7 @@ def test_a_channel_without_a_value_is_named() -> None:
 
 def test_the_card_says_what_was_trained(trained: tuple[Run, list[EpochLoss]]) -> None:
     card = trained[0].card
-    assert (card.name, card.network, card.period_s, card.warm_up) == ("pump", "gru 6→8", 1.0, 60)
+    assert (card.name, card.network, card.period_s, card.warm_up) == ("pump", "6 → gru 8", 1.0, 60)
     assert card.channel_names == pump().channels
     assert card.alarm == AlarmRule.for_period(1.0)
     assert card.provenance.seed == 0

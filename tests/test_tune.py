@@ -12,7 +12,6 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
-import numpy as np
 import optuna
 import pytest
 from hypothesis import given
@@ -33,7 +32,6 @@ from edgernn.tune import ledger as ledger_module
 from edgernn.tune.conduct import conduct, make_objective, open_study
 from edgernn.tune.findings import balanced, pareto_front, write_findings
 from edgernn.tune.ledger import GRACE_S, OWNER, SURPLUS, Ledger, counted, make_sampler
-from edgernn.tune.objective import average_precision
 from edgernn.tune.space import Dimension
 from edgernn.tune.study import Plan, read_plan
 from edgernn.tune.workers import Worker, WorkerDied
@@ -183,6 +181,25 @@ def test_a_grid_has_every_step_of_a_range(low: int, step: int, count: int, unit:
     start, end = round(low * unit, 9), round((low + count * step) * unit, 9)
     points = Dimension(low=start, high=end, step=round(step * unit, 9)).points()
     assert (points[0], points[-1], len(points)) == (start, end, count + 1)
+
+
+def test_the_example_is_a_sound_study() -> None:
+    plan = read_plan(Path(__file__).parents[1] / "examples" / "study.toml")
+    assert plan.study.objectives == ("loss", "bytes")
+
+
+def test_a_value_that_needs_another_keys_value_is_allowed_beside_it(folder: Path) -> None:
+    kinds = '"head.kinds" = { values = [["forecast"], ["encoder-decoder"]] }\n'
+    window = '"head.window" = { low = 20, high = 60 }\n'
+    more = '[evaluate]\nrecording = "faulty.csv"'
+    study = 'quality = "f1"'
+    search = kinds + window + '"training.chunk" = { values = [16, 64] }'
+    space = plan_of(folder, search, study=study, name="pair", more=more).space
+    label = '["encoder-decoder"]'
+    point = {"head.kinds": label, "head.window": 60, "training.chunk": 64}
+    assert space.config_of(point).head.kinds == ("encoder-decoder",)
+    with pytest.raises(EdgernnError, match="these values exclude each other: head.window: 60"):
+        space.config_of({**point, "training.chunk": 16})
 
 
 # running
@@ -438,21 +455,6 @@ def test_a_sampler_draws_the_same_for_the_same_seed_and_looks_where_it_is_good(n
 
 
 # what is chosen
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1))
-def test_average_precision_is_the_step_sum_over_every_threshold(
-    rows: list[tuple[int, bool]],
-) -> None:
-    score = np.array([float(s) for s, _ in rows] + [3.0])
-    faulty = np.array([f for _, f in rows] + [True])
-    total, recall = 0.0, 0.0
-    for threshold in sorted(set(score), reverse=True):
-        flagged = score >= threshold
-        found = float((flagged & faulty).sum() / faulty.sum())
-        total += (found - recall) * float((flagged & faulty).sum() / flagged.sum())
-        recall = found
-    assert average_precision(score, faulty) == pytest.approx(total)
 
 
 def trial_at(*values: float, x: int = 1) -> FrozenTrial:

@@ -135,6 +135,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             period_s=card.period_s,
             warm_up=card.warm_up,
             max_gap_s=max_gap_s,
+            delay=card.delay,
         )
 
     def stale_after_s(self, card: Card) -> float:

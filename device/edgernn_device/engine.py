@@ -141,10 +141,9 @@ def _read_card(session: ort.InferenceSession, where: str) -> Card:
 
 def _check_graph(session: ort.InferenceSession, card: Card, where: str) -> None:
     """The graph must have just the inputs and outputs that the card promises."""
-    channels = len(card.channels)
-    inputs = {"x": channels} | {s.name: s.shape[-1] for s in card.states}
+    inputs = {"x": [len(card.channels)]} | {s.name: list(s.shape) for s in card.states}
     outputs = ["score", "contribution", "expected", *(f"{s.name}.next" for s in card.states)]
-    found = {i.name: i.shape[-1] for i in session.get_inputs()}
+    found = {i.name: i.shape[2 if i.name == "x" else 1 :] for i in session.get_inputs()}
     if found != inputs:
         raise EdgernnError(f"{where}: the graph takes {found}, its card says {inputs}")
     if (names := [o.name for o in session.get_outputs()]) != outputs:

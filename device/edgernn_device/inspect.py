@@ -11,6 +11,7 @@ def describe(engine: Engine) -> str:
     names = max(len(channel.name) for channel in card.channels)
     states = ", ".join(f"{s.name} {'×'.join(map(str, s.shape))}" for s in card.states)
     state_bytes = sum(4 * _product(state.shape) for state in card.states)
+    late = f"{card.delay} samples, {card.delay * card.period_s:g} s,"
     return "\n".join(
         [
             f"{card.name}: {card.network}, a sample every {card.period_s:g} s",
@@ -23,6 +24,7 @@ def describe(engine: Engine) -> str:
             ),
             f"  memory     {state_bytes:,} bytes a stream: {states}",
             f"  warm-up    {card.warm_up} samples",
+            *([f"  delay      a score comes {late} after its sample"] if card.delay else []),
             f"  alarm      at score {limits.enter:.2f} for {rule.false_alarms} false alarms; off "
             f"below {limits.leave:.2f} for {rule.recover_s:g} s, then quiet for "
             f"{rule.cooldown_s:g} s; minimum duration {rule.min_duration_s:g} s",

@@ -143,15 +143,19 @@ class Monitor:
         """Let one stream's alarm see its scores (T,), with expected and contribution (T, C)."""
         if stream.absent:
             self._look_for_absent(stream, steps)
+        about: Step | None = None
         for t, (step, said) in enumerate(zip(steps, score.tolist(), strict=True)):
             value = stream.counted(said)
-            edge = stream.alarm.update(step.time_s, value)
+            if (about := stream.about(step)) is None:
+                continue
+            edge = stream.alarm.update(about.time_s, value)
             if edge is not None:
-                parts = top_channels(self.engine.card, step.x, expected[t], contribution[t])
+                parts = top_channels(self.engine.card, about.x, expected[t], contribution[t])
                 outcome.alerts.append(self._alert(edge, stream, parts))
-        stream.scored_s = steps[-1].time_s
-        known = round(stream.score, 3) if stream.score == stream.score else None
-        outcome.scores[stream.name] = Scored(format_time(steps[-1].time_s), known)
+        if about is not None:
+            stream.scored_s = about.time_s
+            known = round(stream.score, 3) if stream.score == stream.score else None
+            outcome.scores[stream.name] = Scored(format_time(about.time_s), known)
 
     def _look_for_absent(self, stream: Stream, steps: Sequence[Step]) -> None:
         """While a new stream warms up: which channels have not come once?"""

@@ -1,7 +1,7 @@
 """One stream's order: what to do with late, repeated and missing samples. No clock, no socket."""
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -22,6 +22,8 @@ class StreamRule(msgspec.Struct, frozen=True):
     """Samples after a fresh start whose scores do not count."""
     max_gap_s: float
     """Up to this, missing samples are bridged; a longer gap starts afresh."""
+    delay: int = 0
+    """Samples that a score comes after the one it is about."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -40,6 +42,7 @@ class Stream:
     __slots__ = (
         "_late",
         "_rule",
+        "_waiting",
         "absent",
         "alarm",
         "last_s",
@@ -68,6 +71,8 @@ class Stream:
         self.last_seq: int | None = None
         self._rule = rule
         self._late: list[float] = []
+        self._waiting: deque[Step] = deque()
+        """Steps that the engine has seen and not yet spoken of, at most `delay`."""
 
     def admit(
         self, time_s: float, x: Sequence[float], *, seq: int | None, counts: Counter[str]
@@ -103,6 +108,15 @@ class Stream:
         self.alarm.reset()
         self.warming_up = self._rule.warm_up
         self.score = math.nan
+        self._waiting.clear()
+
+    def about(self, step: Step) -> Step | None:
+        """What the engine speaks of when it is given `step`: the one `delay` before it. None while
+        there is none."""
+        if not self._rule.delay:
+            return step
+        self._waiting.append(step)
+        return self._waiting.popleft() if len(self._waiting) > self._rule.delay else None
 
     def counted(self, score: float) -> float:
         """The score as the alarm shall see it: NaN while warming up."""

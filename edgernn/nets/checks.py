@@ -36,6 +36,8 @@ class Runner(Protocol):
     """A detector with explicit states."""
 
     channels: int
+    delay: int
+    """What is said with sample t is about sample t − delay."""
 
     def fresh(self, streams: int) -> States:
         """States of streams that have seen nothing, each (N, …)."""
@@ -55,6 +57,7 @@ class TorchRunner:
     def __init__(self, detector: Detector) -> None:
         self.detector = detector.eval()
         self.channels = detector.channels
+        self.delay = detector.delay
 
     def fresh(self, streams: int) -> States:
         return tuple(state.numpy() for state in self.detector.fresh_state(streams))
@@ -108,10 +111,13 @@ def check_causality(runner: Runner, x: Floats, t: int) -> None:
 
 
 def check_missing_is_defined(runner: Runner, x: Floats) -> None:
-    """The score is NaN exactly where no channel was observed; all else is finite. Shares are ≥ 0
-    and sum to 1."""
+    """The score is NaN exactly where no channel was observed, or the stream had not yet begun; all
+    else is finite. Shares are ≥ 0 and sum to 1."""
     said, states = runner.run(x, runner.fresh(x.shape[1]))
     nothing = np.isnan(x).all(axis=-1)
+    if runner.delay:
+        before = np.ones((runner.delay, x.shape[1]), bool)
+        nothing = np.concatenate([before, nothing])[: len(x)]
     assert np.array_equal(np.isnan(said.score), nothing), (
         "NaN scores are not the unobserved samples"
     )

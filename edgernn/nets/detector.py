@@ -1,153 +1,192 @@
 """The detector: sensor units in, calibrated score out, in one `forward` that is also the graph."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-from edgernn.card import KNOTS, State, Tail
-from edgernn.nets.heads import GaussianHead, gaussian_nll
-from edgernn.nets.networks import NetworkConfig, build_network
-from edgernn.nets.views import LARGEST_RESIDUAL, SampleView, View, WindowView
+from edgernn.card import KNOTS, Tail
+from edgernn.nets.heads import HEADS, Head, HeadConfig, gaussian_nll, split
+from edgernn.nets.model import LARGEST_INPUT, Model, Modules
+from edgernn.nets.networks import NetworkConfig
+from edgernn.nets.views import LARGEST_RESIDUAL, Judge
+from edgernn.nets.windows import Delay
 
-LARGEST_INPUT = 10.0
-"""Standard deviations; what the network sees is clipped here, so that no reading can blind it."""
 
+class Detector(Model):
+    """Scaling, missing values, network, heads, their judges and calibration of one kind of machine.
 
-class Detector(nn.Module):
-    """Scaling, missing values, network, head, views and calibration of one kind of machine."""
+    Each head says what a sample should have been, and its judge how surprising the difference is.
+    """
 
-    centre: Tensor
-    scale: Tensor
-    relation: Tensor
+    outputs = ("score", "contribution", "expected")
 
-    def __init__(self, channels: int, network: NetworkConfig, *, span: int, seed: int) -> None:
+    def __init__(
+        self,
+        channels: Sequence[str],
+        network: NetworkConfig,
+        head: HeadConfig | None = None,
+        *,
+        span: int,
+        seed: int,
+    ) -> None:
         """`span`: samples in the window view."""
-        super().__init__()
-        self.channels = channels
-        self.network = build_network(2 * channels, network, seed=seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + 1)
-            self.head = GaussianHead(self.network.width, channels)
-        self.sample = SampleView()
-        self.window = WindowView(channels, span)
-        self.calibration = TailScores(len(self.views))
-        self.register_buffer("centre", torch.zeros(channels))
-        self.register_buffer("scale", torch.ones(channels))
-        self.register_buffer("relation", torch.eye(channels))
+        super().__init__(channels, network, seed=seed)
+        head = head or HeadConfig()
+        self.kinds = head.kinds
+        heads: list[Head] = []
+        for i, kind in enumerate(head.kinds):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed + 1 + i)
+                heads.append(HEADS[kind](self.network, self.channels, head))
+        self.delay = max(one.delay for one in heads)
+        self.heads = Modules[Head](heads)
+        self.waits = Modules[Delay](
+            Delay(2 * self.channels, self.delay - one.delay) for one in heads
+        )
+        self.target = Delay(2 * self.channels, self.delay)
+        self.judges = Modules[Judge](Judge(self.channels, span) for _ in heads)
+        self.calibration = TailScores(len(self.view_names))
 
     @property
-    def views(self) -> tuple[View, ...]:
-        """In the order of the calibration's tails."""
-        return (self.sample, self.window)
+    def view_names(self) -> tuple[str, ...]:
+        """In the order of the calibration's tails, such as "forecast.sample"."""
+        return tuple(
+            f"{kind}.{view.name}"
+            for kind, judge in zip(self.kinds, self.judges, strict=True)
+            for view in judge.views
+        )
 
     @property
-    def states(self) -> tuple[State, ...]:
-        """Every memory, in the order `forward` takes them."""
-        shapes = {
-            **self.network.state_shapes,
-            "forecast": (2 * self.channels,),
-            **{name: shape for view in self.views for name, shape in view.state_shapes.items()},
-        }
-        return tuple(State(f"state.{name}", shape, 0.0) for name, shape in shapes.items())
-
-    def fresh_state(self, streams: int) -> tuple[Tensor, ...]:
-        """The states of `streams` streams that have seen nothing: each (N, …)."""
-        device = self.centre.device
-        return tuple(torch.full((streams, *s.shape), s.initial, device=device) for s in self.states)
+    def state_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        shapes = dict(self.network.state_shapes)
+        parts: list[tuple[str, Delay | Head | Judge]] = [("target", self.target)]
+        for kind, head, wait in zip(self.kinds, self.heads, self.waits, strict=True):
+            parts += [(kind, head), (f"{kind}.wait", wait)]
+        parts += zip(self.kinds, self.judges, strict=True)
+        for name, part in parts:
+            shapes |= {f"{name}.{state}": shape for state, shape in part.state_shapes.items()}
+        return shapes
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """x (T, N, C) in sensor units, NaN = missing; states as `states` lists them.
 
-        Returns score (T, N), contribution (T, N, C), expected (T, N, C), then the next states.
-        The score is NaN where not one channel was observed.
+        Returns score (T, N), contribution (T, N, C), expected (T, N, C), then the next states; all
+        of sample t − `delay`. The score is NaN where not one channel of it was observed.
         """
-        surprise, expected, following = self._look(x, state)
+        surprise, observed, expected, following = self._look(x, state)
         scores = self.calibration(self._totals(surprise))  # (T, N, K)
         score = torch.relu(scores.amax(-1) - math.log10(len(surprise)))
-        nothing = torch.isnan(x).all(-1)  # (T, N)
+        nothing = observed.amax(-1) == 0  # (T, N)
         score = torch.where(nothing, torch.nan, score)
         return score, contribution(surprise, scores), expected, *following
 
     def surprise(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x (T, N, C) → surprise by view and channel (T, N, K, C), next states."""
-        surprise, _, following = self._look(x, state)
+        surprise, _, _, following = self._look(x, state)
         return torch.stack(surprise, dim=-2), following
 
     def totals(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """What is calibrated: x (T, N, C) → surprise by view (T, N, K), next states."""
-        surprise, _, following = self._look(x, state)
-        return torch.stack(self._totals(surprise), dim=-1), following
+        """What is calibrated: x (T, N, C) → surprise by view (T, N, K), next states; NaN where
+        nothing was observed."""
+        surprise, observed, _, following = self._look(x, state)
+        totals = torch.stack(self._totals(surprise), dim=-1)
+        return torch.where(observed.amax(-1, keepdim=True) == 0, torch.nan, totals), following
 
     def residuals(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(x − forecast) in standard deviations of the forecast (T, N, C), NaN where missing."""
-        z, observed = self._scale(x)
-        mean, log_scale, following = self._forecast(z, observed, state)
-        r = (z - mean) * torch.exp(-log_scale)
-        return torch.where(observed > 0, r, torch.nan), following
+        """(x − expected) in standard deviations, head by head (T, N, heads, C), NaN where missing;
+        next states."""
+        z, observed, said, following = self._say(*self.scaled(x), state)
+        parts = []
+        for one in said:
+            mean, log_scale = split(one)
+            r = (z - mean) * torch.exp(-log_scale)
+            parts.append(torch.where(observed > 0, r, torch.nan))
+        left = state[len(following) :]  # the judges' states are not asked for, and stay
+        return torch.stack(parts, dim=-2), (*following, *left)
 
     def loss(
         self, x: Tensor, hidden: Tensor, *state: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """The forecast's negative log-likelihood, for training.
+        """The heads' negative log-likelihood, for training.
 
         x (T, N, C) in sensor units; hidden (T, N, C), 1 where the network must do without a value
         that the loss still asks for. Returns the sum over present values, their number, and the
         next states.
         """
-        z, observed = self._scale(x)
+        z, observed = self.scaled(x)
         shown = 1 - hidden
-        mean, log_scale, following = self._forecast(z * shown, observed * shown, state)
-        nll = gaussian_nll(z.clamp(-LARGEST_INPUT, LARGEST_INPUT), mean, log_scale) * observed
-        return nll.sum(), observed.sum(), following
-
-    def relate(self, covariance: Tensor) -> None:
-        """Judge each channel's residual against the others', from the covariance (C, C) of healthy
-        residuals: column c of `relation` is what is left of channel c once the others have said
-        what they know of it, in standard deviations (P r / √P_cc with the precision matrix P)."""
-        precision = torch.linalg.inv(covariance.double())
-        self.relation = (precision / precision.diagonal().sqrt()).float().contiguous()
+        seen, features, following = self.features(z * shown, observed * shown, state)
+        said, after = self._heads(features, seen, state)
+        target, target_after = self._target(z, observed, state)
+        aim, there = target.chunk(2, dim=-1)
+        aim = aim.clamp(-LARGEST_INPUT, LARGEST_INPUT)
+        loss, count = aim.new_zeros(()), there.sum()
+        for head, one in zip(self.heads, said, strict=True):
+            beyond = head.window_loss(features, z.clamp(-LARGEST_INPUT, LARGEST_INPUT), observed)
+            if beyond is None:
+                loss = loss + (gaussian_nll(aim, *split(one)) * there).sum()
+            else:
+                loss = loss + beyond * count
+        following = (*following, *target_after, *after)
+        return loss, count, (*following, *state[len(following) :])
 
     def _totals(self, surprise: list[Tensor]) -> list[Tensor]:
         """Each view's surprise of the whole sample, K times (T, N)."""
-        return [view.total(one) for view, one in zip(self.views, surprise, strict=True)]
+        left = iter(surprise)
+        return [view.total(next(left)) for judge in self.judges for view in judge.views]
 
     def _look(
         self, x: Tensor, state: tuple[Tensor, ...]
-    ) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...]]:
-        """Surprise of each view (T, N, C), expected values (T, N, C), next states."""
-        z, observed = self._scale(x)
-        mean, log_scale, following = self._forecast(z, observed, state)
-        r = (z - mean) * torch.exp(-log_scale)
-        r = r.clamp(-LARGEST_RESIDUAL, LARGEST_RESIDUAL) * observed
-        is_whole = observed.amin(-1, keepdim=True) > 0  # (T, N, 1)
-        r = torch.where(is_whole, torch.matmul(r, self.relation), r)  # else nothing to relate to
-        surprise, rest = [], state[len(following) :]
-        for view in self.views:
-            mine, rest = rest[: len(view.state_shapes)], rest[len(view.state_shapes) :]
-            seen, view_next = view(r, observed, *mine)
-            surprise.append(seen)
-            following += view_next
-        return surprise, mean * self.scale + self.centre, following
+    ) -> tuple[list[Tensor], Tensor, Tensor, tuple[Tensor, ...]]:
+        """Surprise of each view (T, N, C), observed and expected values (T, N, C), next states."""
+        z, observed, said, following = self._say(*self.scaled(x), state)
+        surprise: list[Tensor] = []
+        left = iter(state[len(following) :])
+        for judge, one in zip(self.judges, said, strict=True):
+            mean, log_scale = split(one)
+            r = (z - mean) * torch.exp(-log_scale)
+            r = r.clamp(-LARGEST_RESIDUAL, LARGEST_RESIDUAL) * observed
+            seen, after = judge(r, observed, *islice(left, len(judge.state_shapes)))
+            surprise += seen
+            following += after
+        expected = split(said[0])[0] * self.scale + self.centre
+        return surprise, observed, expected, following
 
-    def _scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Sensor units → scaled values, 0 where missing; 1 where observed. Both (T, N, C)."""
-        missing = torch.isnan(x)
-        z = (x - self.centre) / self.scale
-        return torch.where(missing, 0.0, z), torch.where(missing, 0.0, 1.0)
-
-    def _forecast(
+    def _say(
         self, z: Tensor, observed: Tensor, state: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """z, 0 where missing, and observed (T, N, C) → mean and log σ of each sample given those
-        before it (T, N, C); next network states and next forecast."""
-        seen = z.clamp(-LARGEST_INPUT, LARGEST_INPUT)
-        count = len(self.network.state_shapes)
-        features, following = self.network(torch.cat([seen, observed], dim=-1), *state[:count])
-        forecasts = torch.cat([state[count].unsqueeze(0), self.head(features)])  # (T + 1, N, 2C)
-        mean, log_scale = self.head.split(forecasts[:-1])
-        return mean, log_scale, (*following, forecasts[-1])
+    ) -> tuple[Tensor, Tensor, list[Tensor], tuple[Tensor, ...]]:
+        """z and observed (T, N, C) as they come → those of sample t − delay, what each head says
+        of it (T, N, 2·C), next states but for the judges'."""
+        seen, features, following = self.features(z, observed, state)
+        target, target_after = self._target(z, observed, state)
+        said, after = self._heads(features, seen, state)
+        aim, there = target.chunk(2, dim=-1)
+        return aim, there, said, (*following, *target_after, *after)
+
+    def _target(
+        self, z: Tensor, observed: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        start = len(self.network.state_shapes)
+        mine = state[start : start + len(self.target.state_shapes)]
+        target, after = self.target(torch.cat([z, observed], dim=-1), *mine)
+        return target, after
+
+    def _heads(
+        self, features: Tensor, seen: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """What each head says of sample t − delay, and its next states."""
+        left = iter(state[len(self.network.state_shapes) + len(self.target.state_shapes) :])
+        said: list[Tensor] = []
+        following: tuple[Tensor, ...] = ()
+        for head, wait in zip(self.heads, self.waits, strict=True):
+            one, after = head(features, seen, *islice(left, len(head.state_shapes)))
+            one, waiting = wait(one, *islice(left, len(wait.state_shapes)))
+            said.append(one)
+            following += (*after, *waiting)
+        return said, following
 
 
 class TailScores(nn.Module):

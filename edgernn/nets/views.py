@@ -1,4 +1,7 @@
-"""Views: residuals → surprise. One looks at the sample, one at the window of samples behind it."""
+"""Views: residuals → surprise. One looks at the sample, one at the window of samples behind it.
+
+A judge holds both for one head, and knows how its residuals hang together.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -91,3 +94,55 @@ class WindowView(View):
 
     def total(self, surprise: Tensor) -> Tensor:
         return surprise.amax(-1)
+
+
+RELATIONS = ("conditional", "whitened", "none")
+
+
+class Judge(nn.Module):
+    """One head's residuals, related to each other, as each view sees them."""
+
+    relation: Tensor
+
+    def __init__(self, channels: int, span: int) -> None:
+        """`span`: samples in the window view."""
+        super().__init__()
+        self.sample = SampleView()
+        self.window = WindowView(channels, span)
+        self.state_shapes = self.window.state_shapes
+        self.register_buffer("relation", torch.eye(channels))
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """In the order of what `forward` gives."""
+        return (self.sample, self.window)
+
+    def forward(
+        self, r: Tensor, observed: Tensor, *state: Tensor
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """Residuals in standard deviations and 1 where observed, both (T, N, C); states (N, …) →
+        each view's surprise by channel (T, N, C), next states."""
+        is_whole = observed.amin(-1, keepdim=True) > 0  # (T, N, 1)
+        r = torch.where(is_whole, torch.matmul(r, self.relation), r)  # else nothing to relate to
+        alone, _ = self.sample(r, observed)
+        behind, following = self.window(r, observed, *state)
+        return [alone, behind], following
+
+    def relate(self, covariance: Tensor, how: str = "conditional") -> None:
+        """Judge channels together, from the covariance (C, C) of healthy residuals.
+
+        "conditional": column c is what is left of channel c once the others have said what they
+        know of it, in standard deviations (P r / √P_cc with the precision matrix P). "whitened":
+        uncorrelated residuals that stay as near as can be to the channels' own (Σ^−½, zero-phase;
+        Kessy, Lewin and Strimmer 2018). "none": every channel on its own.
+        """
+        covariance = covariance.double()
+        if how == "conditional":
+            precision = torch.linalg.inv(covariance)
+            relation = precision / precision.diagonal().sqrt()
+        elif how == "whitened":
+            values, vectors = torch.linalg.eigh(covariance)
+            relation = vectors @ torch.diag(values.rsqrt()) @ vectors.T
+        else:
+            relation = torch.eye(len(covariance))
+        self.relation = relation.float().contiguous()

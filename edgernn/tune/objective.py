@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgernn.alarm import Limits
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
-from edgernn.evaluate import ScoredTrack, measure, score_recording
+from edgernn.evaluate import score_recording
 from edgernn.layout import Columns
+from edgernn.metrics import measure
 from edgernn.recording import Recording, read_recording
 from edgernn.run import EpochLoss, Run
 from edgernn.stretches import read_recordings
@@ -71,36 +71,15 @@ def read_labelled(objective: Objective, *, period_s: float) -> Recording:
     return recording
 
 
-def average_precision(score: NDArray[np.float64], faulty: NDArray[np.bool_]) -> float:
-    """Area under the precision-recall curve, as the sum of precision × gain in recall over all
-    thresholds (Davis and Goadrich 2006 on why not a trapezoid). score, faulty (T,), no NaN."""
-    order = np.argsort(-score, kind="stable")
-    score, faulty = score[order], faulty[order]
-    last = np.append(score[1:] != score[:-1], True)  # of each run of equal scores
-    found = np.cumsum(faulty)[last]
-    flagged = np.flatnonzero(last) + 1
-    gain = np.diff(found, prepend=0) / faulty.sum()
-    return float((gain * found / flagged).sum())
-
-
 def _against_labels(objective: Objective, run: Run) -> float:
     labelled = read_labelled(objective, period_s=run.card.period_s)
     limits = Limits.from_rule(run.card.alarm, run.card)
     scored = score_recording(run.detector, run.card, labelled, limits)
-    if objective.quality == "f1":
-        return measure(scored, aftermath_s=run.card.warm_up * run.card.period_s).f1
-    score, faulty = (np.concatenate(part) for part in zip(*map(_rows, scored), strict=True))
-    if len(np.unique(faulty)) < 2:
+    metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
+    quality = metrics.f1 if objective.quality == "f1" else metrics.auc_pr
+    if quality is None:
         raise EdgernnError(
             f"{objective.labelled}: after a warm-up of {run.card.warm_up} samples not both healthy "
             f"and faulty rows are left"
         )
-    return average_precision(score, faulty)
-
-
-def _rows(one: ScoredTrack) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Score and label of the rows that have a score, both (T,)."""
-    label = one.track.label
-    faulty = np.zeros(len(one.score), bool) if label is None else label != ""
-    known = np.isfinite(one.score)
-    return one.score[known].astype(np.float64), faulty[known]
+    return quality

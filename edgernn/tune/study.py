@@ -26,9 +26,12 @@ DEFAULT_TRIALS = 30
 LOSS_IGNORES = ("alarm", "score")
 """Tables that the validation loss does not depend on."""
 LOSS_MOVED_BY = (
+    "head.kinds",
+    "head.window",
     "max_gap_s",
     "period_s",
     "training.calibration",
+    "training.streams",
     "training.validation",
 )
 """Keys that change which values the validation loss is a mean of: not comparable between trials."""

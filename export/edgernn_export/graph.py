@@ -3,7 +3,7 @@
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import onnx
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from edgernn.card import State
 from edgernn.errors import EdgernnError
 from edgernn.nets.detector import Detector
+from edgernn.nets.layers import Stateful
 from edgernn_export.ops import EXPORTED, TRANSLATIONS
 
 OPSET = 21
@@ -26,16 +28,38 @@ def build_graph(detector: Detector) -> onnx.ModelProto:
     Inputs `x` (T, N, C) and `state.*` (N, …); outputs score (T, N), contribution (T, N, C),
     expected (T, N, C) and `state.*.next` (N, …). Raises EdgernnError if an axis came out frozen.
     """
-    names = [state.name for state in detector.states]
+    return _traced(_Flat(detector), detector.channels, detector.states, OUTPUTS)
+
+
+def build_layer_graph(layer: Stateful, inputs: int) -> onnx.ModelProto:
+    """The float32 graph of one stateful layer, or of a network of them.
+
+    Inputs `x` (T, N, inputs) and `state.*` (N, …); outputs `features` (T, N, width) and
+    `state.*.next` (N, …). Raises EdgernnError if an axis came out frozen.
+    """
+    states = [State(f"state.{name}", row, 0.0) for name, row in layer.state_shapes.items()]
+    return _traced(_FlatLayer(layer), inputs, states, ("features",))
+
+
+def _traced(
+    module: nn.Module, inputs: int, states: Sequence[State], outputs: Sequence[str]
+) -> onnx.ModelProto:
+    """`module` takes x (T, N, inputs) and a tuple of states, and gives outputs, then states."""
+    names = [state.name for state in states]
+    arguments: list[object] = [torch.zeros(5, 3, inputs)]
+    free: list[object] = [{0: Dim("T"), 1: Dim("N")}]
+    if states:  # the exporter stumbles over an empty tuple
+        arguments.append(tuple(torch.zeros(3, *state.shape) for state in states))
+        free.append(tuple({0: Dim("N")} for _ in states))
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
-            _Flat(_for_export(detector)),
-            (torch.zeros(5, 3, detector.channels), detector.fresh_state(3)),
+            _for_export(module),
+            tuple(arguments),
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=({0: Dim("T"), 1: Dim("N")}, tuple({0: Dim("N")} for _ in names)),
+            dynamic_shapes=tuple(free),
             input_names=["x", *names],
-            output_names=[*OUTPUTS, *(f"{name}.next" for name in names)],
+            output_names=[*outputs, *(f"{name}.next" for name in names)],
             custom_translation_table=TRANSLATIONS,
             verbose=False,
         )
@@ -76,13 +100,32 @@ class _Flat(nn.Module):
         return outputs
 
 
-def _for_export(detector: Detector) -> Detector:
+class _FlatLayer(nn.Module):
+    """A layer with features and next states in one tuple."""
+
+    def __init__(self, layer: Stateful) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, state: tuple[Tensor, ...] = ()) -> tuple[Tensor, ...]:
+        features, following = self.layer(x, *state)
+        return features, *following
+
+
+def _for_export(module: nn.Module) -> nn.Module:
     """A copy whose stateful layers are single opaque ops."""
-    twin = copy.deepcopy(detector).eval().requires_grad_(False)
-    for name, module in list(twin.named_modules()):
-        if type(module) in EXPORTED:
-            twin.set_submodule(name, EXPORTED[type(module)](module))
+    twin = copy.deepcopy(module).eval().requires_grad_(False)
+    _replace_layers(twin)
     return twin
+
+
+def _replace_layers(module: nn.Module) -> None:
+    """What stands in for a layer stands in for all that is inside it."""
+    for name, child in list(module.named_children()):
+        if type(child) in EXPORTED:
+            module.set_submodule(name, EXPORTED[type(child)](child))
+        else:
+            _replace_layers(child)
 
 
 def _check_axes(model: onnx.ModelProto) -> None:

@@ -1,15 +1,17 @@
 """float32 weights → small integers, stored per output channel; the arithmetic stays float32.
 
-Recurrent weights become int8. Those that sensors enter by and the read-out become int16: they are
-few, and their rounding moved scores most (on the simulated pump, at worst: recurrent 0.23, input
-0.54, read-out 0.91), because a slow channel's forecast must be right to a fraction of its spread.
+Recurrent weights and those between layers become int8. Those that sensors enter by and the read-out
+become int16: they are few, and their rounding moved scores most (on the simulated pump, at worst:
+recurrent 0.23, input 0.54, read-out 0.91), because a slow channel's forecast must be right to a
+fraction of its spread. Which is which shows in the graph: no other weight lies between.
 
 Each weight stands behind a DequantizeLinear. With `session.disable_quant_qdq` ONNX
 Runtime folds it once at load: float32 speed at a quarter of the size. `quantize_dynamic` would
 leave GRU and RNN at float32 without a word (onnxruntime#9796).
 """
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -21,7 +23,9 @@ from edgernn.errors import EdgernnError
 SMALLEST = 64
 """Elements; below that the scales and the node weigh more than is saved."""
 WEIGHT_INPUTS = {"GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2), "MatMul": (1,)}
-"""Op → which of its inputs are weights. """
+"""Op → which of its inputs are weights."""
+RECURRENT = 2
+"""Which of them is multiplied by the state."""
 AXIS = 1
 """Along which their output channels lie, in all of them."""
 
@@ -62,24 +66,63 @@ def to_integers(
 
 def _weights(graph: onnx.GraphProto) -> dict[str, type[np.signedinteger[Any]]]:
     """Every float32 initializer that is a weight worth storing as integers → which integers."""
-    floats = {
-        tensor.name: list(tensor.dims)
+    sizes = {
+        tensor.name: int(np.prod(tensor.dims))
         for tensor in graph.initializer
         if tensor.data_type == onnx.TensorProto.FLOAT
     }
-    return {
-        node.input[i]: _integers(node, i, floats)
+    parts = {node.output[0]: node.input for node in graph.node if node.op_type == "Concat"}
+    weights = [
+        [
+            (name, is_recurrent)
+            for stacked, is_recurrent in _weight_inputs(node)
+            for name in parts.get(stacked, [stacked])
+            if sizes.get(name, 0) >= SMALLEST
+        ]
         for node in graph.node
-        for i in WEIGHT_INPUTS.get(node.op_type, ())
-        if np.prod(floats.get(node.input[i], [0])) >= SMALLEST
+    ]
+    steps = [
+        _Step(i, node.input, node.output, stops=bool(weights[i]))
+        for i, node in enumerate(graph.node)
+        if node.op_type != "Shape"  # tells sizes, no values
+    ]
+    said = {value.name for value in graph.output if not value.name.startswith("state.")}
+    backwards = [step._replace(start=step.end, end=step.start) for step in reversed(steps)]
+    edge = _first_stops(steps, {"x"}) | _first_stops(backwards, said)
+    return {
+        name: np.int16 if i in edge and not is_recurrent else np.int8
+        for i, found in enumerate(weights)
+        for name, is_recurrent in found
     }
 
 
-def _integers(
-    node: onnx.NodeProto, i: int, shapes: dict[str, list[int]]
-) -> type[np.signedinteger[Any]]:
-    """int16 for the read-out, and for input weights narrower than the recurrent ones."""
-    if node.op_type == "MatMul":
-        return np.int16
-    is_narrow = shapes[node.input[i]][-1] < shapes.get(node.input[2], [0])[-1]
-    return np.int16 if is_narrow else np.int8
+def _weight_inputs(node: onnx.NodeProto) -> Iterator[tuple[str, bool]]:
+    """Each input that may be a weight, and whether it is a recurrent one: whatever the body of a
+    Scan multiplies by is."""
+    for i in WEIGHT_INPUTS.get(node.op_type, ()):
+        yield node.input[i], i == RECURRENT
+    if node.op_type == "Scan":
+        (body,) = [attribute.g for attribute in node.attribute if attribute.name == "body"]
+        yield from ((name, True) for inner in body.node for name, _ in _weight_inputs(inner))
+
+
+class _Step(NamedTuple):
+    """A node on the way from the sensors to what is said of them, or back."""
+
+    i: int
+    start: Sequence[str]
+    end: Sequence[str]
+    stops: bool
+
+
+def _first_stops(steps: Sequence[_Step], start: set[str]) -> set[int]:
+    """The steps that a walk from `start` stops at, each the first on its way."""
+    known, found = set(start), set()
+    for step in steps:
+        if known.isdisjoint(step.start):
+            continue
+        if step.stops:
+            found.add(step.i)
+        else:
+            known.update(step.end)
+    return found

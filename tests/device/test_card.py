@@ -50,7 +50,8 @@ CARDS = st.builds(
     ).map(tuple),
     period_s=POSITIVE,
     max_gap_s=POSITIVE,
-    warm_up=st.integers(0, 10_000),
+    warm_up=st.integers(100, 10_000),
+    delay=st.integers(0, 100),
     states=st.lists(
         st.builds(
             State, WORDS, st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple), NUMBERS
@@ -101,11 +102,11 @@ def test_a_newer_card_is_known_by_its_version_even_if_its_fields_are_unknown() -
         "[]",
         "{}",
         '{"version": "1"}',
-        '{"version": 1}',
-        '{"version": 1, "name": 5}',
+        '{"version": 2}',
+        '{"version": 2, "name": 5}',
         b"\xff\xfe",
-        b'{"version": 1, "name": "\xff"}',
-        '{"version": 1, "name": ' + "[" * 100_000,
+        b'{"version": 2, "name": "\xff"}',
+        '{"version": 2, "name": ' + "[" * 100_000,
     ],
 )
 def test_damaged_json_is_a_sentence(text: str | bytes) -> None:
@@ -124,6 +125,7 @@ def test_a_truncated_card_is_a_sentence(cut: int) -> None:
 
 FLOW = CARD.channels[0]
 TWO_NAMES = "two channels of one name"
+DELAY = "delay must be from 0 to warm_up"
 EMPTY_SHAPE = "a state with an empty shape"
 OUTSIDE = "a tail outside its range"
 LENGTHS = "knots and scores differ in length"
@@ -137,7 +139,8 @@ LENGTHS = "knots and scores differ in length"
         ({"period_s": 0.0}, "period_s must be above 0"),
         ({"period_s": -1.0}, "period_s must be above 0"),
         ({"max_gap_s": -1.0}, "max_gap_s must not be negative"),
-        ({"warm_up": -1}, "warm_up must not be negative"),
+        ({"delay": -1}, DELAY),
+        ({"delay": 4}, DELAY),
         ({"states": (State("state.layer.0.h", (4, 0), 0.0),)}, EMPTY_SHAPE),
         ({"states": (State("state.layer.0.h", (), 0.0),)}, EMPTY_SHAPE),
         ({"tails": ()}, "no calibration"),

@@ -1,0 +1,86 @@
+"""Model: what every task shares, sensor units → scaled values → features of a stateful network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import ClassVar, Generic, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from edgernn.card import State
+from edgernn.nets.networks import NetworkConfig, build_network
+
+LARGEST_INPUT = 10.0
+"""Standard deviations; what the network sees is clipped here, so that no reading can blind it."""
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Modules(nn.ModuleList, Generic[M]):
+    """A ModuleList that knows what it holds."""
+
+    def __iter__(self) -> Iterator[M]:
+        return cast("Iterator[M]", super().__iter__())
+
+
+class Model(nn.Module, ABC):
+    """A stateful network over scaled samples; a task adds what is said of them.
+
+    `forward` is what is exported, node for node.
+    """
+
+    outputs: ClassVar[tuple[str, ...]]
+    """Names of what `forward` returns before the next states."""
+    delay: int = 0
+    """What is returned with sample t speaks of sample t − delay."""
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, channels: Sequence[str], network: NetworkConfig, *, seed: int) -> None:
+        """`channels`: their names, in the order of a sample."""
+        super().__init__()
+        self.channels = len(channels)
+        self.network = build_network(channels, network, seed=seed)
+        self.register_buffer("centre", torch.zeros(self.channels))
+        self.register_buffer("scale", torch.ones(self.channels))
+
+    @property
+    @abstractmethod
+    def state_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Every memory in the order `forward` takes them, those of the network first."""
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """Every memory, as the card lists it."""
+        return tuple(
+            State(f"state.{name}", shape, 0.0) for name, shape in self.state_shapes.items()
+        )
+
+    def fresh_state(self, streams: int) -> tuple[Tensor, ...]:
+        """The states of `streams` streams that have seen nothing: each (N, …)."""
+        device = self.centre.device
+        shapes = self.state_shapes.values()
+        return tuple(torch.zeros(streams, *shape, device=device) for shape in shapes)
+
+    @abstractmethod
+    def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """x (T, N, C) in sensor units, NaN = missing; states as `states` lists them → `outputs`,
+        then the next states."""
+
+    def scaled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Sensor units → scaled values, 0 where missing; 1 where observed. Both (T, N, C)."""
+        missing = torch.isnan(x)
+        z = (x - self.centre) / self.scale
+        return torch.where(missing, 0.0, z), torch.where(missing, 0.0, 1.0)
+
+    def features(
+        self, z: Tensor, observed: Tensor, state: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """z, 0 where missing, and observed, both (T, N, C) → what the network sees of them
+        (T, N, 2·C), its features (T, N, width), its next states; `state`: all of the model's."""
+        seen = torch.cat([z.clamp(-LARGEST_INPUT, LARGEST_INPUT), observed], dim=-1)
+        mine = islice(state, len(self.network.state_shapes))
+        features, following = self.network(seen, *mine)
+        return seen, features, following

@@ -1,0 +1,43 @@
+"""Stateful layers as the exporter sees them: one torch custom op each → one fused ONNX node each.
+
+Why: `torch.onnx.export` freezes the time axis of `nn.GRU` to the example's length and unrolls or
+splits the rest (pytorch#191855). A custom op is opaque to it, so T and N stay free. The weights are
+put into ONNX's order beforehand, in torch, so that no Split or Concat of them is left in the graph.
+
+What is not here (convolutions, windows, delays) is made of plain tensor operations that export as
+they are, and of `nn.Linear`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from edgernn.nets.attention import Attention
+from edgernn.nets.gates import FastGrnnLayer, MinGruLayer
+from edgernn.nets.layers import Ewma, GruLayer, LstmLayer, RnnLayer
+from edgernn_export.ops import attention, elman, ewma, fastgrnn, gru, linear, lstm, mingru
+
+__all__ = ["EXPORTED", "TRANSLATIONS"]
+
+EXPORTED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    Attention: attention.ExportedAttention,
+    Ewma: ewma.ExportedEwma,
+    FastGrnnLayer: fastgrnn.ExportedFastGrnn,
+    GruLayer: gru.ExportedGru,
+    LstmLayer: lstm.ExportedLstm,
+    MinGruLayer: mingru.ExportedMinGru,
+    RnnLayer: elman.ExportedRnn,
+    nn.Linear: linear.ExportedLinear,
+}
+"""What stands in for each layer while exporting."""
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **elman.TRANSLATION,
+    **ewma.TRANSLATION,
+    **fastgrnn.TRANSLATION,
+    **gru.TRANSLATION,
+    **lstm.TRANSLATION,
+    **mingru.TRANSLATION,
+}
+"""Custom op → the ONNX nodes it becomes."""
