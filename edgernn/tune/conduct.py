@@ -3,7 +3,8 @@
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,9 @@ POLL_S = 1.0
 Say = Callable[[str], None]
 
 
-def open_study(plan: Plan, objective: Objective, folder: Path, *, join: bool) -> Study:
-    """The study in its storage, begun if it is not there.
+@contextmanager
+def open_study(plan: Plan, objective: Objective, folder: Path, *, join: bool) -> Iterator[Study]:
+    """The study in its storage, begun if it is not there; connections are closed afterwards.
 
     `join`: it must be there. Raises EdgernnError if the storage cannot be reached, if a recording
     is not what it must be, or if the study was begun with another search or other data.
@@ -51,25 +53,14 @@ def open_study(plan: Plan, objective: Objective, folder: Path, *, join: bool) ->
         labelled = read_labelled(objective, period_s=recording.period_s)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for each trial is ours to say
     storage, where = _open_storage(plan, folder)
-    sampler = make_sampler(plan.study.sampler, seed=plan.study.seed)
-    pruner = make_pruner(plan.study.pruning, epochs=_most_epochs(plan))
-    is_new = False
     try:
-        if not join:
-            optuna.create_study(
-                study_name=plan.name, storage=storage, directions=list(plan.directions)
-            )
-            is_new = True
-    except DuplicatedStudyError:
-        pass
-    try:
-        study = optuna.load_study(
-            study_name=plan.name, storage=storage, sampler=sampler, pruner=pruner
-        )
-    except KeyError as exc:
-        raise EdgernnError(f'{where}: no study "{plan.name}" to join; begin it first') from exc
-    _agree(study, plan, _agreement(plan, recording, labelled), where, is_new=is_new)
-    return study
+        study, is_new = _begin(plan, storage, where, join=join)
+        _agree(study, plan, _agreement(plan, recording, labelled), where, is_new=is_new)
+        yield study
+    finally:
+        if isinstance(storage, RDBStorage):
+            storage.remove_session()
+            storage.engine.dispose()
 
 
 def conduct(
@@ -249,6 +240,29 @@ def _open_storage(plan: Plan, folder: Path) -> tuple[JournalStorage | RDBStorage
     except (SQLAlchemyError, ImportError) as exc:
         detail = str(exc).strip().splitlines()[0]
         raise EdgernnError(f"study.storage: the database cannot be used: {detail}") from exc
+
+
+def _begin(
+    plan: Plan, storage: JournalStorage | RDBStorage, where: str, *, join: bool
+) -> tuple[Study, bool]:
+    """The study, and whether it was begun just now."""
+    is_new = False
+    if not join:
+        with suppress(DuplicatedStudyError):
+            optuna.create_study(
+                study_name=plan.name, storage=storage, directions=list(plan.directions)
+            )
+            is_new = True
+    try:
+        study = optuna.load_study(
+            study_name=plan.name,
+            storage=storage,
+            sampler=make_sampler(plan.study.sampler, seed=plan.study.seed),
+            pruner=make_pruner(plan.study.pruning, epochs=_most_epochs(plan)),
+        )
+    except KeyError as exc:
+        raise EdgernnError(f'{where}: no study "{plan.name}" to join; begin it first') from exc
+    return study, is_new
 
 
 def _agree(

@@ -42,17 +42,17 @@ def tune(study_file: Path, output: Path | None, join: bool) -> None:
     make_folder(folder)
     objective = make_objective(plan, COSTS[plan.study.against])
     try:
-        study = open_study(plan, objective, folder, join=join)
-        click.echo(
-            f'study "{plan.name}": {plan.trials} trials of {", ".join(plan.space.keys)} '
-            f"by {plan.study.sampler}, {plan.study.workers} at a time"
-        )
-        with stop_on_signals() as stop:
-            conduct(plan, objective, study, say=click.echo, stop=stop)
-        if stop.is_set():
-            click.echo(f"stopped; go on with: edgernn tune {study_file}")
-            raise click.Abort
-        for line in write_findings(study, plan, folder):
-            click.echo(line)
+        with open_study(plan, objective, folder, join=join) as study:
+            click.echo(
+                f'study "{plan.name}": {plan.trials} trials of {", ".join(plan.space.keys)} '
+                f"by {plan.study.sampler}, {plan.study.workers} at a time"
+            )
+            with stop_on_signals() as stop:
+                conduct(plan, objective, study, say=click.echo, stop=stop)
+            if stop.is_set():
+                click.echo(f"stopped; go on with: edgernn tune {study_file}")
+                raise click.Abort
+            for line in write_findings(study, plan, folder):
+                click.echo(line)
     except StorageInternalError as exc:
         raise EdgernnError(f"study.storage: lost on the way ({exc}); run it again") from exc
