@@ -2,7 +2,9 @@
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -28,6 +30,19 @@ class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise ValueError(f"first_rows: expected 1 or more, got {self.first_rows}")
 
 
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "optimizer": ("adam", "adamw", "rmsprop", "sgd"),
+        "schedule": ("plateau", "cosine", "constant"),
+        "device": ("auto", "cpu", "cuda"),
+        "precision": ("auto", "float32", "bf16"),
+    }
+)
+"""Words that keys of `[training]` may have."""
+WITH_MOMENTUM = ("rmsprop", "sgd")
+"""Optimisers with a momentum of one's choice; Adam's two means are its own."""
+
+
 class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[training]`."""
 
@@ -40,12 +55,24 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Parallel pieces the recording is cut into."""
     chunk: int = 64
     """Samples of every piece between two steps of the optimiser: the reach of the gradient."""
+    optimizer: str = "adam"
+    """"adam", "adamw", "rmsprop" or "sgd"."""
     learning_rate: float = 5e-3
+    momentum: float = 0.0
+    """Of "sgd" and "rmsprop", below 1."""
+    schedule: str = "plateau"
+    """Of the learning rate: "plateau" (halves when the validation loss stands still), "cosine"
+    (falls to 0 over `epochs`) or "constant"."""
     clip_norm: float = 5.0
     """Largest gradient norm."""
+    l1: float = 0.0
+    """Penalty on the sum of the weights' magnitudes, part of the gradient; biases are free."""
+    l2: float = 0.0
+    """Penalty on half the sum of squared weights, part of the gradient; with "adamw" its decoupled
+    weight decay instead. Biases are free."""
     hide: float = 0.06
-    """Share of values hidden from the network: single ones, whole samples, and channels for a whole
-    chunk, so that it learns to live with a gap and with a missing sensor."""
+    """Share of values hidden from the network: single ones, whole samples for a while, and channels
+    for a whole chunk, so that it learns to live with a gap and with a missing sensor."""
     validation: float = 0.15
     """Share of the recording for early stopping."""
     calibration: float = 0.25
@@ -55,6 +82,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     (benchmarks/RESULTS.md), and took ten times as long on busy ones."""
     device: str = "auto"
     """"auto" (CUDA where there is one), "cpu" or "cuda"."""
+    precision: str = "auto"
+    """Of the products in training: "bf16" (CUDA only), "float32", or "auto" (bf16 on a CUDA device
+    that has it). Weights, states and losses are float32 in either."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -63,7 +93,10 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "streams": (1, 65_536),
             "chunk": (2, 65_536),
             "learning_rate": (1e-7, 1.0),
+            "momentum": (0.0, 0.999),
             "clip_norm": (1e-6, 1e6),
+            "l1": (0.0, 1.0),
+            "l2": (0.0, 1.0),
             "hide": (0.0, 0.9),
             "validation": (0.05, 0.45),
             "calibration": (0.05, 0.45),
@@ -73,8 +106,15 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         for name, (low, high) in limits.items():
             if not low <= (value := getattr(self, name)) <= high:
                 raise ValueError(f"{name}: expected {low:.10g}–{high:.10g}, got {value:.10g}")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f'device: expected "auto", "cpu" or "cuda", got "{self.device}"')
+        for name, words in CHOICES.items():
+            if (word := getattr(self, name)) not in words:
+                *most, last = (f'"{each}"' for each in words)
+                raise ValueError(f'{name}: expected {", ".join(most)} or {last}, got "{word}"')
+        if self.momentum and self.optimizer not in WITH_MOMENTUM:
+            raise ValueError(
+                f'momentum: expected 0 with optimizer = "{self.optimizer}", got {self.momentum:g}; '
+                f'"rmsprop" and "sgd" take it'
+            )
 
 
 class ScoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -134,17 +134,17 @@ def write_recording(path: Path, recording: Recording) -> None:
     if _suffix(path) not in (".csv", PARQUET_SUFFIX) or path.suffix == ".gz":
         raise EdgernnError(f"{path}: expected a name in .csv or .parquet")
     tracks = recording.tracks
-    titles = [join_unit(*pair) for pair in zip(recording.channels, recording.units, strict=True)]
+    check_readable(path, recording)
+    titles = _titles(recording)
     time_us = np.concatenate([np.rint(track.time_s * 1e6).astype(np.int64) for track in tracks])
     x = np.concatenate([track.x for track in tracks])  # (ΣT, C)
     series = [pl.Series("time", time_us).cast(pl.Datetime("us", "UTC"))]
-    if len(tracks) > 1 or tracks[0].stream != _stem(path):
+    if _has_stream_column(path, recording):
         streams = [name for track in tracks for name in [track.stream] * len(track.time_s)]
         series.append(pl.Series("stream", streams, dtype=pl.String))
     series += [pl.Series(title, column) for title, column in zip(titles, x.T, strict=True)]
     if labels := [track.label for track in tracks if track.label is not None]:
         series.append(pl.Series("label", np.concatenate(labels).tolist(), dtype=pl.String))
-    _check_readable(path, recording, [s.name for s in series])
     frame = pl.DataFrame(series)
     try:
         if path.suffix.lower() == PARQUET_SUFFIX:
@@ -155,6 +155,37 @@ def write_recording(path: Path, recording: Recording) -> None:
             frame.with_columns(iso, pl.col(titles).fill_nan(None)).write_csv(path)
     except OSError as exc:
         raise EdgernnError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+
+
+def check_readable(path: Path, recording: Recording) -> None:
+    """Raises EdgernnError for what could not be read back, were it written to `path`."""
+    has_labels = any(track.label is not None for track in recording.tracks)
+    stream = ["stream"] * _has_stream_column(path, recording)
+    titles = ["time", *stream, *_titles(recording), *["label"] * has_labels]
+    layout = layout_of(titles, [], FIND_ALL, where=str(path))
+    tracks = recording.tracks
+    labels = {word for t in tracks if t.label is not None for word in np.unique(t.label).tolist()}
+    problems = [
+        (layout.names != recording.channels or layout.units != recording.units, "channel names"),
+        ((layout.label is None) != all(t.label is None for t in tracks), "channel names"),
+        ((layout.stream is None) != ("stream" not in titles), "channel names"),
+        (len({t.label is None for t in tracks}) > 1, "labels on some streams only"),
+        (any(parse_label(word) != word for word in labels), "labels"),
+        (any(t.stream != t.stream.strip() or not t.stream for t in tracks), "stream names"),
+        (len({t.stream for t in tracks}) < len(tracks), "two streams of one name"),
+        (any(np.isinf(t.x).any() for t in tracks), "infinite values"),
+    ]
+    for is_wrong, what in problems:
+        if is_wrong:
+            raise EdgernnError(f"{path}: {what} that could not be read back")
+
+
+def _titles(recording: Recording) -> list[str]:
+    return [join_unit(*pair) for pair in zip(recording.channels, recording.units, strict=True)]
+
+
+def _has_stream_column(path: Path, recording: Recording) -> bool:
+    return len(recording.tracks) > 1 or recording.tracks[0].stream != _stem(path)
 
 
 def segments(track: Track, *, period_s: float, max_gap_s: float) -> list[Track]:
@@ -396,22 +427,3 @@ def _missing_notes(channels: Sequence[str], x: Floats) -> list[str]:
 
 def _counted(count: int, what: str, total: int) -> list[str]:
     return [f"{count} of {total} {what}"] if count else []
-
-
-def _check_readable(path: Path, recording: Recording, titles: Sequence[str]) -> None:
-    layout = layout_of(titles, [], FIND_ALL, where=str(path))
-    tracks = recording.tracks
-    labels = {word for t in tracks if t.label is not None for word in np.unique(t.label).tolist()}
-    problems = [
-        (layout.names != recording.channels or layout.units != recording.units, "channel names"),
-        ((layout.label is None) != all(t.label is None for t in tracks), "channel names"),
-        ((layout.stream is None) != ("stream" not in titles), "channel names"),
-        (len({t.label is None for t in tracks}) > 1, "labels on some streams only"),
-        (any(parse_label(word) != word for word in labels), "labels"),
-        (any(t.stream != t.stream.strip() or not t.stream for t in tracks), "stream names"),
-        (len({t.stream for t in tracks}) < len(tracks), "two streams of one name"),
-        (any(np.isinf(t.x).any() for t in tracks), "infinite values"),
-    ]
-    for is_wrong, what in problems:
-        if is_wrong:
-            raise EdgernnError(f"{path}: {what} that could not be read back")

@@ -1,5 +1,6 @@
 """TOML file → frozen struct: every key checked, unknown keys refused with their path."""
 
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +56,15 @@ def make_folder(path: Path) -> Path:
     except OSError as exc:
         raise EdgernnError(f"{path}: cannot be made a folder: {exc.strerror}") from exc
     return path
+
+
+def check_is_writable(folder: Path) -> None:
+    """Raises EdgernnError if no file can be written into the folder."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise EdgernnError(f"{folder}: cannot be written to: {exc.strerror}") from exc
 
 
 def _sentence(message: str) -> str:

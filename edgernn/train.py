@@ -1,9 +1,9 @@
-"""Training, as the detector will run: the recording cut into parallel streams, state carried on."""
+"""From a healthy recording to a run: fitted, calibrated, and described in a card."""
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -13,13 +13,16 @@ from torch import Tensor
 
 from edgernn import __version__
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance, Tail
-from edgernn.config import Config, TrainingConfig
+from edgernn.checkpoint import Checkpoint, Origin
+from edgernn.config import Config
 from edgernn.errors import EdgernnError
+from edgernn.fit import ALONE, fit, fit_scaling
 from edgernn.nets.detector import Detector
 from edgernn.nets.heads import HeadConfig
-from edgernn.recording import Recording, Track
-from edgernn.run import EpochLoss, Run, build_detector, pick_device
-from edgernn.stretches import Stretches, max_gap_s, side_by_side, split
+from edgernn.ranks import Ranks
+from edgernn.recording import Recording, Track, check_readable
+from edgernn.run import HEALTHY, EpochLoss, Run, build_detector
+from edgernn.stretches import Stretches, max_gap_s, split
 from edgernn.tails import FEWEST_SAMPLES, fit_tail
 
 Floats = NDArray[np.float32]
@@ -38,11 +41,16 @@ def train(
     *,
     name: str,
     on_epoch: Callable[[EpochLoss], None] = lambda _: None,
+    ranks: Ranks = ALONE,
+    folder: Path | None = None,
+    resume: bool = False,
 ) -> tuple[Run, list[EpochLoss]]:
     """Train and calibrate a detector on a healthy recording.
 
-    `name` is used where the configuration gives none. Returns the run and the loss of every epoch.
-    Raises EdgernnError for a recording that is too short.
+    `name` is used where the configuration gives none. `ranks`: the processes that train together.
+    `folder`: where a checkpoint is kept meanwhile, and with `resume` gone on from; it stays there
+    until the caller has saved the run. Returns the run and the loss of every epoch.
+    Raises EdgernnError for a recording that is too short, and for all else before the first epoch.
     """
     period_s = recording.period_s
     stretches = split(recording, config)
@@ -50,8 +58,19 @@ def train(
     detector = build_detector(config, recording.channels)
     warm_up = config.score.window + detector.delay
     _check_held_out(recording, stretches, warm_up=warm_up)
+    healthy = _healthy(recording, stretches)
+    check_readable(Path(HEALTHY), healthy)
+    checkpoint = None if folder is None else Checkpoint(folder, _origin(config, stretches))
     fit_scaling(detector, stretches.fit)
-    losses = fit(detector, stretches, config.training, on_epoch)
+    losses = fit(
+        detector,
+        stretches,
+        config.training,
+        on_epoch,
+        ranks=ranks,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
     tails = calibrate(
         detector, stretches.calibration, warm_up=warm_up, relation=config.score.relation
     )
@@ -71,110 +90,7 @@ def train(
         tolerance=0.0,
         provenance=_provenance(config, stretches.fit),
     )
-    healthy = Recording(
-        channels=recording.channels,
-        units=recording.units,
-        tracks=tuple(
-            Track(f"healthy-{i}", piece.time_s, piece.x, None)
-            for i, piece in enumerate(stretches.calibration)
-        ),
-        period_s=period_s,
-        notes=(),
-    )
     return Run(config, card, detector.eval(), healthy), losses
-
-
-def fit_scaling(detector: Detector, pieces: Sequence[Track]) -> None:
-    """Set the detector's centre and scale to each channel's mean and standard deviation."""
-    x = np.concatenate([piece.x for piece in pieces]).astype(np.float64)
-    present = np.isfinite(x)
-    count = np.maximum(present.sum(0), 1)
-    centre = np.where(present, x, 0.0).sum(0) / count
-    spread = np.sqrt((np.where(present, x - centre, 0.0) ** 2).sum(0) / count)
-    floor = 1e-6 * np.maximum(np.abs(centre), 1.0)  # a channel that never moved
-    detector.centre.copy_(torch.from_numpy(centre))
-    detector.scale.copy_(torch.from_numpy(np.maximum(spread, floor)))
-
-
-def fit(
-    detector: Detector,
-    stretches: Stretches,
-    config: TrainingConfig,
-    on_epoch: Callable[[EpochLoss], None],
-) -> list[EpochLoss]:
-    """Stateful truncated back-propagation through time (Williams and Peng 1990), Adam, early
-    stopping; the detector ends with the weights of its best epoch, on the CPU."""
-    device = pick_device(config.device)
-    generator = torch.Generator(device).manual_seed(config.seed)
-    detector.to(device)
-    x = side_by_side(stretches.fit, config.streams, at_least=config.chunk).to(device)  # (T, N, C)
-    held_out = side_by_side(stretches.validation, config.streams, at_least=config.chunk).to(device)
-    optimizer = torch.optim.Adam(detector.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=0.5, patience=max(1, config.patience // 2 - 1)
-    )
-    losses: list[EpochLoss] = []
-    best, best_epoch, best_weights = math.inf, 0, _weights(detector)
-    for epoch in range(1, config.epochs + 1):
-        training = _train_epoch(detector, x, config, optimizer, generator)
-        validation = mean_loss(detector, held_out)
-        losses.append(EpochLoss(epoch, training, validation, optimizer.param_groups[0]["lr"]))
-        on_epoch(losses[-1])
-        if not math.isfinite(training + validation):
-            raise EdgernnError(
-                f"training diverged in epoch {epoch}; lower training.learning_rate "
-                f"(now {config.learning_rate:g})"
-            )
-        schedule.step(validation)
-        if validation < best:
-            best, best_epoch, best_weights = validation, epoch, _weights(detector)
-        if epoch - best_epoch >= config.patience:
-            break
-    detector.load_state_dict(best_weights)
-    detector.cpu()
-    return losses
-
-
-def _train_epoch(
-    detector: Detector,
-    x: Tensor,
-    config: TrainingConfig,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> float:
-    """One pass over x (T, N, C), a step of the optimiser per chunk; the mean loss of a value."""
-    detector.train()
-    state = detector.fresh_state(x.shape[1])
-    total, count = 0.0, 0.0
-    for chunk in torch.split(x, config.chunk):  # views, (chunk, N, C)
-        hidden = _hide(chunk, config.hide, generator)
-        loss, values, state = detector.loss(chunk, hidden, *state)
-        state = tuple(s.detach() for s in state)
-        optimizer.zero_grad()
-        (loss / values.clamp(min=1)).backward()  # type: ignore[no-untyped-call]  # torch's stubs
-        torch.nn.utils.clip_grad_norm_(detector.parameters(), config.clip_norm)
-        optimizer.step()
-        total, count = total + loss.item(), count + values.item()
-    return total / max(count, 1.0)
-
-
-def _hide(chunk: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """1 where the network must do without a value of a chunk (T, N, C): a third of them single
-    values, a third whole samples, a third channels that are away for the whole chunk."""
-    t, n, c = chunk.shape
-    hidden = torch.zeros_like(chunk)
-    for shape in ((t, n, c), (t, n, 1), (1, n, c)):
-        chance = torch.rand(shape, generator=generator, device=chunk.device)
-        hidden = torch.maximum(hidden, (chance < share / 3).to(chunk.dtype))
-    return hidden
-
-
-@torch.no_grad()
-def mean_loss(detector: Detector, x: Tensor) -> float:
-    """Mean negative log-likelihood of a value of x (T, N, C), from fresh states."""
-    detector.eval()
-    loss, values, _ = detector.loss(x, torch.zeros_like(x), *detector.fresh_state(x.shape[1]))
-    return float(loss / values.clamp(min=1))
 
 
 @torch.no_grad()
@@ -248,8 +164,21 @@ def _run(
     return np.concatenate(parts)
 
 
-def _weights(detector: Detector) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in detector.state_dict().items()}
+def _healthy(recording: Recording, stretches: Stretches) -> Recording:
+    """The calibration stretch as a recording of its own."""
+    tracks = tuple(
+        Track(f"healthy-{i}", piece.time_s, piece.x, None)
+        for i, piece in enumerate(stretches.calibration)
+    )
+    return Recording(recording.channels, recording.units, tracks, recording.period_s, ())
+
+
+def _origin(config: Config, stretches: Stretches) -> Origin:
+    """What the weights follow from."""
+    plain = msgspec.to_builtins(config)
+    pieces = [*stretches.fit, *stretches.validation, *stretches.calibration]
+    keys = {key: plain[key] for key in ("network", "head", "score", "training")}
+    return Origin(keys, _hash(pieces))
 
 
 def _check_held_out(recording: Recording, stretches: Stretches, *, warm_up: int) -> None:
@@ -284,14 +213,18 @@ def _describe(config: Config, channels: int) -> str:
 
 
 def _provenance(config: Config, pieces: Sequence[Track]) -> Provenance:
-    data = hashlib.sha256()
-    for piece in pieces:
-        data.update(piece.x.tobytes())
     return Provenance(
         edgernn=__version__,
         torch=str(torch.__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.training.seed,
-        data_hash=data.hexdigest(),
+        data_hash=_hash(pieces),
         config_hash=hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest(),
     )
+
+
+def _hash(pieces: Sequence[Track]) -> str:
+    data = hashlib.sha256()
+    for piece in pieces:
+        data.update(np.ascontiguousarray(piece.x).data)
+    return data.hexdigest()

@@ -12,13 +12,17 @@ from tqdm import tqdm
 
 from edgernn.alarm import Limits
 from edgernn.card import AlarmRule
+from edgernn.checkpoint import NAME as CHECKPOINT
+from edgernn.checkpoint import remove_checkpoint
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
+from edgernn.fit import best_of
 from edgernn.layout import Columns
+from edgernn.ranks import joined
 from edgernn.recording import write_recording
 from edgernn.report import plot_losses
-from edgernn.run import EpochLoss, save_run
-from edgernn.settings import make_folder, read_settings
+from edgernn.run import CONFIG, EpochLoss, Run, save_run
+from edgernn.settings import check_is_writable, make_folder, read_settings
 from edgernn.simulate import parse_fault, simulate_pump
 from edgernn.stretches import read_recordings
 from edgernn.train import train as train_detector
@@ -83,6 +87,7 @@ def simulate(machine: str, hours: float, seed: int, faults: tuple[str, ...], out
 @click.option("--false-alarms", help='Budget per stream, such as "1/week" (the default).')
 @column_options
 @click.option("--force", is_flag=True, help="Write into a run folder that is there already.")
+@click.option("--resume", is_flag=True, help="Go on where the same command was interrupted.")
 def train(
     sources: tuple[Path, ...],
     output: Path | None,
@@ -91,11 +96,13 @@ def train(
     period_s: float | None,
     false_alarms: str | None,
     force: bool,
+    resume: bool,
     **columns: Any,
 ) -> None:
     """Train a detector on SOURCES: healthy recordings, or one .toml training file.
 
     The run folder then holds the weights, the configuration, the calibration and the loss curve.
+    Under torchrun, several processes train one detector.
     """
     first = sources[0]
     folder = output or Path("runs") / first.stem
@@ -108,32 +115,65 @@ def train(
         recordings = tuple(RecordingConfig(path=str(path), columns=found) for path in sources)
         config, base = Config(recording=recordings), Path()
     config = _override(config, seed=seed, epochs=epochs, period_s=period_s)
-    if (folder / "config.toml").exists() and not force:
+    _check_folder(folder, force=force, resume=resume)
+    torch.set_num_threads(config.training.threads)
+    with joined(config.training.device) as ranks:
+        say = click.echo if ranks.is_first else _say_nothing
+        recording = read_recordings(config, base)
+        if false_alarms is not None:
+            rule = config.alarm or AlarmRule.for_period(recording.period_s)
+            config = msgspec.structs.replace(
+                config, alarm=msgspec.structs.replace(rule, false_alarms=false_alarms)
+            )
+        if ranks.is_first:
+            check_is_writable(make_folder(folder))
+            if not resume:
+                remove_checkpoint(folder)
+        for note in recording.notes:
+            say(f"note: {note}")
+        rows = sum(len(track.time_s) for track in recording.tracks)
+        say(
+            f"{rows:,} samples of {len(recording.channels)} channels every "
+            f"{recording.period_s:g} s in {len(recording.tracks)} stream(s)"
+        )
+        together = f" in {ranks.count} processes" if ranks.count > 1 else ""
+        say(f"training, at most {config.training.epochs} epochs{together}")
+        is_hidden = None if ranks.is_first else True  # None: unless there is no terminal
+        with tqdm(total=config.training.epochs, unit="epoch", disable=is_hidden) as bar:
+            run, losses = train_detector(
+                config,
+                recording,
+                name=folder.name,
+                on_epoch=lambda loss: _show(bar, loss),
+                ranks=ranks,
+                folder=folder,
+                resume=resume,
+            )
+        if ranks.is_first:
+            _save(folder, replace(run, config=config.seen_from(folder, base)), losses)
+
+
+def _check_folder(folder: Path, *, force: bool, resume: bool) -> None:
+    """Refuse to write over a run, finished or not, that nobody said to."""
+    if force and resume:
+        raise click.UsageError("--resume goes on, --force starts afresh: say one of them")
+    if force or resume:
+        return
+    if (folder / CHECKPOINT).exists():
+        raise EdgernnError(
+            f"{folder}: holds a training that was interrupted; "
+            f"go on with --resume, or start afresh with --force"
+        )
+    if (folder / CONFIG).exists():
         raise EdgernnError(f"{folder}: holds a run already; choose another folder or say --force")
 
-    recording = read_recordings(config, base)
-    make_folder(folder)
-    if false_alarms is not None:
-        rule = config.alarm or AlarmRule.for_period(recording.period_s)
-        config = msgspec.structs.replace(
-            config, alarm=msgspec.structs.replace(rule, false_alarms=false_alarms)
-        )
-    for note in recording.notes:
-        click.echo(f"note: {note}")
-    rows = sum(len(track.time_s) for track in recording.tracks)
-    click.echo(
-        f"{rows:,} samples of {len(recording.channels)} channels every {recording.period_s:g} s "
-        f"in {len(recording.tracks)} stream(s)"
-    )
-    torch.set_num_threads(config.training.threads)
-    click.echo(f"training, at most {config.training.epochs} epochs")
-    with tqdm(total=config.training.epochs, unit="epoch", disable=None) as bar:
-        run, losses = train_detector(
-            config, recording, name=folder.name, on_epoch=lambda loss: _show(bar, loss)
-        )
-    save_run(folder, replace(run, config=config.seen_from(folder, base)), losses)
+
+def _save(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
+    """Write the run, take the checkpoint away, and say what came out."""
+    save_run(folder, run, losses)
     plot_losses(folder / "loss.png", losses)
-    best = min(losses, key=lambda row: row.validation)
+    remove_checkpoint(folder)
+    best = best_of(losses)
     limits = Limits.from_rule(run.card.alarm, run.card)
     click.echo(
         f"{folder}: {run.card.network}, epoch {best.epoch} of {len(losses)} kept "
@@ -143,6 +183,10 @@ def train(
     hours = sum(len(track.time_s) for track in run.healthy.tracks) * run.card.period_s / 3600
     click.echo(f"calibrated on {hours:.1f} h; what a budget says of rarer alarms is extrapolated")
     click.echo(f"next: edgernn evaluate {folder} RECORDING, edgernn export {folder} -o NAME.onnx")
+
+
+def _say_nothing(_: str) -> None:
+    """What the other processes of a distributed training print."""
 
 
 def _override(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance
+from edgernn.fit import fit_scaling
 from edgernn.nets import NETWORKS, Detector, HeadConfig, NetworkConfig
 from edgernn.nets.checks import (
     Outputs,
@@ -26,7 +27,7 @@ from edgernn.nets.checks import (
     check_same_detector,
 )
 from edgernn.recording import Track
-from edgernn.train import calibrate, fit_scaling
+from edgernn.train import calibrate
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph

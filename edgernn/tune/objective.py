@@ -11,6 +11,7 @@ from edgernn.alarm import Limits
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
 from edgernn.evaluate import score_recording
+from edgernn.fit import best_of
 from edgernn.layout import Columns
 from edgernn.metrics import measure
 from edgernn.recording import Recording, read_recording
@@ -51,7 +52,7 @@ def judge(objective: Objective, config: Config, on_epoch: Callable[[EpochLoss], 
     recording = read_recordings(config, objective.base)
     run, losses = train(config, recording, name="trial", on_epoch=on_epoch)
     if objective.quality == "loss":
-        quality = min(row.validation for row in losses)
+        quality = best_of(losses).validation
     else:
         quality = _against_labels(objective, run)
     costs = () if objective.cost is None else (objective.cost(run),)

@@ -1,0 +1,190 @@
+"""The training loop, as the detector will run: parallel streams, state carried on."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgernn.checkpoint import Checkpoint
+from edgernn.config import TrainingConfig
+from edgernn.errors import EdgernnError
+from edgernn.hiding import hide
+from edgernn.nets.detector import Detector
+from edgernn.optimizer import Optimizer
+from edgernn.ranks import Ranks
+from edgernn.recording import Track
+from edgernn.run import EpochLoss, pick_device
+from edgernn.stretches import Stretches, side_by_side
+
+ALONE = Ranks()
+VALIDATION_BLOCK = 1024
+"""Samples of every stream that are validated at a time: bounds the memory, not the result."""
+
+
+def fit_scaling(detector: Detector, pieces: Sequence[Track]) -> None:
+    """Set the detector's centre and scale to each channel's mean and standard deviation."""
+    x = np.concatenate([piece.x for piece in pieces]).astype(np.float64)
+    present = np.isfinite(x)
+    count = np.maximum(present.sum(0), 1)
+    centre = np.where(present, x, 0.0).sum(0) / count
+    spread = np.sqrt((np.where(present, x - centre, 0.0) ** 2).sum(0) / count)
+    floor = 1e-6 * np.maximum(np.abs(centre), 1.0)  # a channel that never moved
+    detector.centre.copy_(torch.from_numpy(centre))
+    detector.scale.copy_(torch.from_numpy(np.maximum(spread, floor)))
+
+
+def fit(
+    detector: Detector,
+    stretches: Stretches,
+    config: TrainingConfig,
+    on_epoch: Callable[[EpochLoss], None] = lambda _: None,
+    *,
+    ranks: Ranks = ALONE,
+    checkpoint: Checkpoint | None = None,
+    resume: bool = False,
+) -> list[EpochLoss]:
+    """Stateful truncated back-propagation through time (Williams and Peng 1990), early stopping;
+    the detector ends with the weights of its best epoch, on the CPU.
+
+    `ranks`: the processes that share the streams; all end with the same weights. `checkpoint` is
+    written after every epoch; with `resume`, training goes on from it.
+    """
+    device = pick_device(config.device)
+    is_bf16 = _takes_bf16(config.precision, device)
+    x, held_out = (
+        side_by_side(pieces, config.streams, at_least=config.chunk)  # (T, N, C)
+        for pieces in (stretches.fit, stretches.validation)
+    )
+    streams = x.shape[1]
+    if streams < ranks.count:
+        raise EdgernnError(
+            f"{ranks.count} processes for {streams} stream(s): at least one for each is needed; "
+            f"raise training.streams (now {config.streams})"
+        )
+    detector.to(device)
+    ranks.copy_from_first(detector.state_dict().values())
+    x, held_out = (part[:, ranks.share(part.shape[1])].to(device) for part in (x, held_out))
+    optimizer = Optimizer(detector, config)
+    losses, best = _begin(detector, optimizer, checkpoint if resume else None)
+    if not ranks.agree_on(len(losses), device):
+        raise EdgernnError(
+            "the processes resume from different epochs: the run folder must be one that all share"
+        )
+    while not _is_over(losses, config):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            training = _train_epoch(
+                detector, x, config, optimizer, streams, ranks, epoch=len(losses) + 1, bf16=is_bf16
+            )
+        validation = mean_loss(detector, held_out, ranks)
+        losses.append(EpochLoss(len(losses) + 1, training, validation, optimizer.rate))
+        on_epoch(losses[-1])
+        if not math.isfinite(training + validation):
+            raise EdgernnError(
+                f"training diverged in epoch {len(losses)}; lower training.learning_rate "
+                f"(now {config.learning_rate:g})"
+            )
+        optimizer.end_epoch(validation)
+        if best_of(losses) is losses[-1]:
+            best = _weights(detector)
+        if checkpoint is not None and ranks.is_first:
+            checkpoint.save(detector, optimizer, losses, best)
+    detector.load_state_dict(best)
+    detector.cpu()
+    return losses
+
+
+def best_of(losses: Sequence[EpochLoss]) -> EpochLoss:
+    """The epoch whose weights are kept: the first with the lowest validation loss."""
+    return min(losses, key=lambda loss: loss.validation)
+
+
+def _begin(
+    detector: Detector, optimizer: Optimizer, checkpoint: Checkpoint | None
+) -> tuple[list[EpochLoss], dict[str, Tensor]]:
+    """Losses so far and best weights: none and the first ones, or the checkpoint's."""
+    if checkpoint is None:
+        return [], _weights(detector)
+    return checkpoint.restore(detector, optimizer)
+
+
+def _is_over(losses: Sequence[EpochLoss], config: TrainingConfig) -> bool:
+    epoch = len(losses)
+    return epoch > 0 and (
+        epoch >= config.epochs or epoch - best_of(losses).epoch >= config.patience
+    )
+
+
+def _train_epoch(
+    detector: Detector,
+    x: Tensor,
+    config: TrainingConfig,
+    optimizer: Optimizer,
+    streams: int,
+    ranks: Ranks,
+    *,
+    epoch: int,
+    bf16: bool,
+) -> float:
+    """One pass over x (T, N, C), this process's of all `streams`, with a step of the optimiser per
+    chunk; the mean loss of a value."""
+    device, mine = x.device, ranks.share(streams)
+    # what is hidden is drawn for all streams, so that it does not depend on who has which
+    generator = torch.Generator(device).manual_seed(_seed(config.seed, epoch, 0))
+    torch.manual_seed(_seed(config.seed, epoch, 1 + ranks.rank))  # dropout's
+    detector.train()
+    parameters = [p for p in detector.parameters() if p.requires_grad]
+    state = detector.fresh_state(x.shape[1])
+    total = torch.zeros(2, dtype=torch.float64, device=device)  # on the device: no waiting for it
+    for chunk in torch.split(x, config.chunk):  # views, (chunk, N, C)
+        hidden = hide((len(chunk), streams, x.shape[2]), config.hide, generator)[:, mine]
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss, values, after = detector.loss(chunk, hidden, *state)
+        state = tuple(s.detach().float() for s in after)
+        optimizer.zero_grad()
+        if ranks.count > 1:
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's stubs
+            loss, values = ranks.add_up_gradients(parameters, loss, values)
+        else:
+            (loss / values.clamp(min=1)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total += torch.stack([loss.detach(), values])
+    return _mean(total)
+
+
+@torch.no_grad()
+def mean_loss(detector: Detector, x: Tensor, ranks: Ranks = ALONE) -> float:
+    """Mean negative log-likelihood of a value of x (T, N, C), from fresh states; of all processes'
+    streams."""
+    detector.eval()
+    total = torch.zeros(2, dtype=torch.float64, device=x.device)
+    state = detector.fresh_state(x.shape[1])
+    for block in torch.split(x, VALIDATION_BLOCK) if x.shape[1] else ():
+        loss, values, state = detector.loss(block, torch.zeros_like(block), *state)
+        total += torch.stack([loss, values])
+    return _mean(ranks.add_up(total))
+
+
+def _mean(total: Tensor) -> float:
+    """(sum, count) → mean."""
+    return float(total[0] / total[1].clamp(min=1))
+
+
+def _takes_bf16(precision: str, device: torch.device) -> bool:
+    """Refuses bf16 on the CPU: it was asked for to be fast, and there it is slow."""
+    if precision == "bf16" and device.type != "cuda":
+        raise EdgernnError('training.precision: "bf16" needs CUDA, and this training runs on "cpu"')
+    return precision == "bf16" or (
+        precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
+    )
+
+
+def _seed(seed: int, epoch: int, use: int) -> int:
+    """Of one epoch's generator for one use: whoever goes on in a later epoch needs no other."""
+    (word,) = np.random.SeedSequence([seed, epoch, use]).generate_state(1, np.uint64)
+    return int(word) >> 1  # torch takes 63 bits
+
+
+def _weights(detector: Detector) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in detector.state_dict().items()}
