@@ -114,19 +114,26 @@ def _evaluate_task(run: Run, recording: Recording, folder: Path) -> None:
 
 def summary(metrics: Metrics) -> str:
     """Metrics as a few lines for a person."""
+    if not metrics.scored_rows:
+        return "not one sample was scored: every piece is shorter than the warm-up, or empty"
+    missing = "precision, recall, F1, areas and delays are not available"
     if metrics.faults_total is None:
         return (
             f"{metrics.alarms} alarm(s) in {metrics.scored_hours:.1f} h "
-            f"({number(metrics.alarms_per_day, 2)} a day)\n"
-            "no labels: precision, recall, F1, areas and delays are not available"
+            f"({number(metrics.alarms_per_day, 2)} a day)\nno labels: {missing}"
         )
+    alarms = (
+        f"alarms: {metrics.alarms}, of them false {metrics.false_alarms} in "
+        f"{number(metrics.healthy_hours, 1)} healthy hours "
+        f"({number(metrics.false_alarms_per_day, 2)} a day)"
+    )
+    if not metrics.faults_total:
+        return f"{alarms}\nthe labels name no fault: {missing}"
     lines = [
         f"rows: precision {number(metrics.precision)}  recall {number(metrics.recall)}  "
         f"F1 {number(metrics.f1)}  false-alarm rate {number(metrics.false_alarm_rate, 4)}  "
         f"missed-alarm rate {number(metrics.missed_alarm_rate, 4)}",
-        f"alarms: {metrics.alarms}, of them false {metrics.false_alarms} in "
-        f"{number(metrics.healthy_hours, 1)} healthy hours "
-        f"({number(metrics.false_alarms_per_day, 2)} a day)",
+        alarms,
         f"scores: AUC-PR {number(metrics.auc_pr)}  AUC-ROC {number(metrics.auc_roc)}  "
         f"VUS-PR {number(metrics.vus_pr)}",
         f"best possible, looks at the labels: F1 {number(metrics.best_f1)} "

@@ -14,23 +14,23 @@ def hide(chunk: tuple[int, int, int], share: float, generator: torch.Generator) 
     """1 where the network must do without a value of a chunk (T, N, C), else 0: `share` of all."""
     t, n, c = chunk
     each = 1 - (1 - share) ** (1 / KINDS)  # where two kinds meet, a value is hidden once
-    values = _chance((t, n, c), generator) < each
-    channels = _chance((1, n, c), generator) < each
-    hidden: Tensor = values | channels | _runs(t, n, each, generator)
-    return hidden.float()
+    values, channels = (_drawn(shape, each, generator) for shape in ((t, n, c), (1, n, c)))
+    return values.maximum(channels).maximum(_runs(t, n, each, generator))
 
 
 def _runs(t: int, n: int, share: float, generator: torch.Generator) -> Tensor:
-    """True (T, N, 1) in at most one run a stream, of 1 to T samples, any length as likely.
+    """1 (T, N, 1) in at most one run a stream, of 1 to T samples, any length as likely.
 
     A run that reaches the end goes on at the beginning, so that no place is hidden more often.
     """
-    length = torch.floor(_chance((n, 1), generator) * t) + 1  # (T + 1)/2 in the mean
-    start = torch.floor(_chance((n, 1), generator) * t)
-    there = _chance((n, 1), generator) < share * 2 * t / (t + 1)
+    lengths, starts = torch.rand((2, n, 1), generator=generator, device=generator.device) * t
+    chance = min(1.0, share * 2 * t / (t + 1))  # a run has (T + 1)/2 samples in the mean
+    there = _drawn((n, 1), chance, generator)
     steps = torch.arange(t, device=generator.device)[:, None, None]
-    return ((steps - start) % t < length) & there
+    runs: Tensor = ((steps - starts.floor()) % t <= lengths) * there
+    return runs
 
 
-def _chance(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.rand(shape, generator=generator, device=generator.device)
+def _drawn(shape: tuple[int, ...], share: float, generator: torch.Generator) -> Tensor:
+    """1 with probability `share`, else 0."""
+    return torch.empty(shape, device=generator.device).bernoulli_(share, generator=generator)

@@ -22,13 +22,11 @@ class Optimizer:
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._weights = [p for p in self._parameters if p.ndim > 1]
         self._clip_norm, self._l1 = config.clip_norm, config.l1
-        biases = [p for p in self._parameters if p.ndim <= 1]
-        groups = [
-            {"params": each, "weight_decay": decay}
-            for each, decay in ((self._weights, config.l2), (biases, 0.0))
-            if each
-        ]
-        self.torch = _optimizer(groups, config)
+        groups: list[dict[str, Any]] = [{"params": self._parameters}]
+        if config.l2:
+            biases = [p for p in self._parameters if p.ndim <= 1]
+            groups = [{"params": biases}, {"params": self._weights, "weight_decay": config.l2}]
+        self.torch = _optimizer([group for group in groups if group["params"]], config)
         self._schedule, self._first_rate = config.schedule, config.learning_rate
         self._epoch, self._epochs = 0, config.epochs
         patience = max(1, config.patience // 2 - 1)

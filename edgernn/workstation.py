@@ -1,7 +1,6 @@
 """The commands of the workstation: simulate, train."""
 
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -164,7 +163,7 @@ def train(
                 resume=resume,
             )
         if ranks.is_first:
-            _save(folder, replace(run, config=_seen_from(folder, config, base)), losses)
+            _save(folder, replace(run, config=config.seen_from(folder, base)), losses)
 
 
 def _check_folder(folder: Path, *, force: bool, resume: bool) -> None:
@@ -229,15 +228,6 @@ def _override(
     if period_s is not None and not 0 < period_s < math.inf:
         raise EdgernnError(f"--period: expected a number of seconds above 0, got {period_s}")
     return msgspec.structs.replace(config, training=training, period_s=period_s)
-
-
-def _seen_from(folder: Path, config: Config, base: Path) -> Config:
-    """The configuration as a training file in `folder`: its paths lead from there."""
-    recordings = tuple(
-        msgspec.structs.replace(item, path=os.path.relpath(base / item.path, folder))
-        for item in config.recording
-    )
-    return msgspec.structs.replace(config, recording=recordings)
 
 
 def _show(bar: "tqdm[None]", loss: EpochLoss) -> None:

@@ -174,4 +174,4 @@ def test_a_trained_detector_finds_a_leak_and_raises_no_false_alarm(trained_run: 
     found = measure(scored, aftermath_s=60)
     (fault,) = found.faults
     assert (fault.label, found.false_alarms) == ("leak", 0)
-    assert 0 < (fault.delay_s or 0) < 300
+    assert 0 < (fault.delay_s or 0) < 600  # a few epochs of a small network

@@ -181,6 +181,24 @@ def test_without_labels_the_page_says_what_is_not_available(unlabelled: tuple[Pa
     assert (told["f1"], told["auc_pr"], told["kinds"], told["faults"]) == (None, None, [], [])
 
 
+def test_a_recording_shorter_than_the_warm_up_is_said_to_have_no_score(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    write_recording(tmp_path / "short.csv", simulate_pump(hours=0.01, seed=4))
+    said = evaluate(run_folder, tmp_path / "short.csv", tmp_path)
+    assert "not one sample was scored" in said
+    assert "Not one sample was scored" in Page(tmp_path / "report.html").words
+
+
+def test_labels_without_a_fault_give_false_alarms_and_no_areas(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    write_recording(tmp_path / "healthy.csv", simulate_pump(hours=0.1, seed=4))
+    said = evaluate(run_folder, tmp_path / "healthy.csv", tmp_path)
+    assert "alarms: 0, of them false 0 in 0.1 healthy hours (0.00 a day)" in said
+    assert "the labels name no fault" in said
+
+
 def test_of_many_streams_the_page_draws_some_and_says_so(unlabelled: tuple[Path, str]) -> None:
     found = Page(unlabelled[0] / "report.html")
     assert "Drawn are the 2 streams with most alarms and faults; 1 more" in found.words

@@ -13,8 +13,9 @@ from safetensors.torch import save
 from edgernn.card import AlarmRule
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
-from edgernn.fit import fit, fit_scaling, mean_loss
+from edgernn.fit import ALONE, _train_epoch, fit, fit_scaling, mean_loss
 from edgernn.nets import Detector, NetworkConfig
+from edgernn.optimizer import Optimizer
 from edgernn.recording import Recording, Track
 from edgernn.run import EpochLoss, Run, build_detector
 from edgernn.simulate import simulate_pump
@@ -53,6 +54,32 @@ def test_the_loss_falls_with_every_epoch(trained: tuple[Run, list[EpochLoss]]) -
     assert [loss.epoch for loss in losses] == [1, 2, 3]
     assert losses[0].training > losses[1].training > losses[2].training
     assert losses[2].validation < losses[0].validation
+
+
+def test_bf16_is_refused_on_the_cpu() -> None:
+    wanted = make_config(epochs=1)
+    training = msgspec.structs.replace(wanted.training, precision="bf16", device="cpu")
+    with pytest.raises(EdgernnError, match=r'^training\.precision: "bf16" needs CUDA'):
+        train(msgspec.structs.replace(wanted, training=training), pump(), name="p")
+
+
+def test_epochs_with_bf16_products_learn_nearly_the_same_and_keep_float32_weights() -> None:
+    """On the CPU, which `fit` refuses only because it is slow there."""
+    config = make_config()
+    stretches = split(pump(), config)
+    x = side_by_side(stretches.fit, config.training.streams, at_least=config.training.chunk)
+    lost = {}
+    for bf16 in (False, True):
+        detector = build_detector(config, pump().channels)
+        fit_scaling(detector, stretches.fit)
+        optimizer = Optimizer(detector, config.training)
+        for epoch in range(1, 5):
+            lost[bf16] = _train_epoch(
+                detector, x, config.training, optimizer, x.shape[1], ALONE, epoch=epoch, bf16=bf16
+            )
+        assert all(p.dtype == torch.float32 for p in detector.parameters())
+    assert lost[True] == pytest.approx(lost[False], abs=0.01)  # 0.001 was measured
+    assert lost[True] != lost[False]
 
 
 def test_the_same_seed_gives_the_same_bytes_of_weights(
