@@ -173,6 +173,11 @@ def read_plan(path: Path) -> Plan:
     if train.suffix != ".toml":
         raise EdgernnError(f"{path}: train: expected a training file (.toml), got {file.train!r}")
     config = read_settings(train, Config)
+    if config.task != "anomaly" and file.study.quality != "loss":
+        raise EdgernnError(
+            f'{path}: study.quality: only "loss" for task "{config.task}", got '
+            f'"{file.study.quality}"'
+        )
     try:
         space = read_space(file.search, config)
         if file.study.quality == "loss":

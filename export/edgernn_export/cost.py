@@ -35,4 +35,4 @@ def step_us(run: Run) -> float:
 
 def _build(run: Run) -> bytes:
     card = msgspec.structs.replace(run.card, quantization="int8")
-    return with_card(quantize_int8(build_graph(run.detector)), card)
+    return with_card(quantize_int8(build_graph(run.model)), card)
