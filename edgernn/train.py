@@ -175,7 +175,7 @@ def _healthy(recording: Recording, stretches: Stretches) -> Recording:
 
 def _origin(config: Config, stretches: Stretches) -> Origin:
     """What the weights follow from."""
-    plain = msgspec.to_builtins(config)
+    plain = msgspec.json.decode(msgspec.json.encode(config))
     pieces = [*stretches.fit, *stretches.validation, *stretches.calibration]
     keys = {key: plain[key] for key in ("network", "head", "score", "training")}
     return Origin(keys, _hash(pieces))
