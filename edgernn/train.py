@@ -14,15 +14,16 @@ from torch import Tensor
 from edgernn import __version__
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance, Tail
 from edgernn.checkpoint import Checkpoint, Origin
-from edgernn.config import Config
+from edgernn.config import Config, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.fit import ALONE, fit, fit_scaling
 from edgernn.nets.detector import Detector
 from edgernn.nets.heads import HeadConfig
 from edgernn.ranks import Ranks
+from edgernn.reach import Reach, measure_reach
 from edgernn.recording import Recording, Track, check_readable
 from edgernn.run import HEALTHY, EpochLoss, Run, build_detector
-from edgernn.stretches import Stretches, max_gap_s, split
+from edgernn.stretches import Stretches, max_gap_s, side_by_side, split
 from edgernn.tails import FEWEST_SAMPLES, fit_tail
 
 Floats = NDArray[np.float32]
@@ -41,15 +42,18 @@ def train(
     *,
     name: str,
     on_epoch: Callable[[EpochLoss], None] = lambda _: None,
+    on_reach: Callable[[str, Reach], None] | None = None,
     ranks: Ranks = ALONE,
     folder: Path | None = None,
     resume: bool = False,
 ) -> tuple[Run, list[EpochLoss]]:
     """Train and calibrate a detector on a healthy recording.
 
-    `name` is used where the configuration gives none. `ranks`: the processes that train together.
-    `folder`: where a checkpoint is kept meanwhile, and with `resume` gone on from; it stays there
-    until the caller has saved the run. Returns the run and the loss of every epoch.
+    `name` is used where the configuration gives none. `on_reach` is told how far back the gradient
+    reaches, with the word "before" or "after" (training); without it nothing is measured. `ranks`:
+    the processes that train together. `folder`: where a checkpoint is kept meanwhile, and with
+    `resume` gone on from; it stays there until the caller has saved the run. Returns the run and
+    the loss of every epoch.
     Raises EdgernnError for a recording that is too short, and for all else before the first epoch.
     """
     period_s = recording.period_s
@@ -62,6 +66,8 @@ def train(
     check_readable(Path(HEALTHY), healthy)
     checkpoint = None if folder is None else Checkpoint(folder, _origin(config, stretches))
     fit_scaling(detector, stretches.fit)
+    if on_reach is not None:
+        on_reach("before", _reach(detector, stretches, config.training))
     losses = fit(
         detector,
         stretches,
@@ -71,6 +77,8 @@ def train(
         checkpoint=checkpoint,
         resume=resume,
     )
+    if on_reach is not None:
+        on_reach("after", _reach(detector, stretches, config.training))
     tails = calibrate(
         detector, stretches.calibration, warm_up=warm_up, relation=config.score.relation
     )
@@ -179,6 +187,12 @@ def _origin(config: Config, stretches: Stretches) -> Origin:
     pieces = [*stretches.fit, *stretches.validation, *stretches.calibration]
     keys = {key: plain[key] for key in ("network", "head", "score", "training")}
     return Origin(keys, _hash(pieces))
+
+
+def _reach(detector: Detector, stretches: Stretches, training: TrainingConfig) -> Reach:
+    """How far back the gradient of a loss reaches, on what is learnt from."""
+    x = side_by_side(stretches.fit, training.streams, at_least=training.chunk)
+    return measure_reach(detector, x, chunk=training.chunk)
 
 
 def _check_held_out(recording: Recording, stretches: Stretches, *, warm_up: int) -> None:

@@ -22,8 +22,9 @@ from edgernn.evaluate import Metrics, measure, score_recording
 from edgernn.fit import best_of
 from edgernn.layout import Columns
 from edgernn.ranks import joined
+from edgernn.reach import Reach
 from edgernn.recording import read_recording, write_recording
-from edgernn.report import plot_losses, plot_track
+from edgernn.report import plot_losses, plot_reach, plot_track
 from edgernn.run import CONFIG, EpochLoss, Run, load_run, save_run
 from edgernn.settings import check_is_writable, make_folder, read_settings
 from edgernn.simulate import parse_fault, simulate_pump
@@ -90,6 +91,7 @@ def simulate(machine: str, hours: float, seed: int, faults: tuple[str, ...], out
 @click.option("--false-alarms", help='Budget per stream, such as "1/week" (the default).')
 @column_options
 @click.option("--force", is_flag=True, help="Write into a run folder that is there already.")
+@click.option("--diagnose", is_flag=True, help="Plot how far back the gradient reaches.")
 @click.option("--resume", is_flag=True, help="Go on where the same command was interrupted.")
 def train(
     sources: tuple[Path, ...],
@@ -100,6 +102,7 @@ def train(
     false_alarms: str | None,
     force: bool,
     resume: bool,
+    diagnose: bool,
     **columns: Any,
 ) -> None:
     """Train a detector on SOURCES: healthy recordings, or one .toml training file.
@@ -141,6 +144,13 @@ def train(
         )
         together = f" in {ranks.count} processes" if ranks.count > 1 else ""
         say(f"training, at most {config.training.epochs} epochs{together}")
+        reaches: dict[str, Reach] = {}
+
+        def tell_reach(when: str, reach: Reach) -> None:
+            reaches[when] = reach
+            for sentence in reach.sentences(config.network.kind):
+                say(f"{when} training: {sentence}")
+
         is_hidden = None if ranks.is_first else True  # None: unless there is no terminal
         with tqdm(total=config.training.epochs, unit="epoch", disable=is_hidden) as bar:
             run, losses = train_detector(
@@ -148,11 +158,14 @@ def train(
                 recording,
                 name=folder.name,
                 on_epoch=lambda loss: _show(bar, loss),
+                on_reach=tell_reach if diagnose and ranks.is_first else None,
                 ranks=ranks,
                 folder=folder,
                 resume=resume,
             )
         if ranks.is_first:
+            if reaches:
+                plot_reach(folder / "gradient.png", reaches)
             _save(folder, replace(run, config=_seen_from(folder, config, base)), losses)
 
 
