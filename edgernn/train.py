@@ -20,9 +20,10 @@ from edgernn.fit import ALONE, fit, fit_scaling
 from edgernn.nets.detector import Detector
 from edgernn.nets.heads import HeadConfig
 from edgernn.ranks import Ranks
-from edgernn.reach import Reach, measure_reach
+from edgernn.reach import PLACES, Reach, measure_reach
 from edgernn.recording import Recording, Track, check_readable
 from edgernn.run import HEALTHY, EpochLoss, Run, build_detector
+from edgernn.spill import IN_MEMORY, Spill
 from edgernn.stretches import Stretches, max_gap_s, side_by_side, split
 from edgernn.tails import FEWEST_SAMPLES, fit_tail
 
@@ -46,18 +47,19 @@ def train(
     ranks: Ranks = ALONE,
     folder: Path | None = None,
     resume: bool = False,
+    spill: Spill = IN_MEMORY,
 ) -> tuple[Run, list[EpochLoss]]:
     """Train and calibrate a detector on a healthy recording.
 
     `name` is used where the configuration gives none. `on_reach` is told how far back the gradient
     reaches, with the word "before" or "after" (training); without it nothing is measured. `ranks`:
     the processes that train together. `folder`: where a checkpoint is kept meanwhile, and with
-    `resume` gone on from; it stays there until the caller has saved the run. Returns the run and
-    the loss of every epoch.
+    `resume` gone on from; it stays there until the caller has saved the run. `spill` keeps the
+    samples. Returns the run and the loss of every epoch.
     Raises EdgernnError for a recording that is too short, and for all else before the first epoch.
     """
     period_s = recording.period_s
-    stretches = split(recording, config)
+    stretches = split(recording, config, spill)
     channels = _channels(recording, stretches.fit)
     detector = build_detector(config, recording.channels)
     warm_up = config.score.window + detector.delay
@@ -76,6 +78,7 @@ def train(
         ranks=ranks,
         checkpoint=checkpoint,
         resume=resume,
+        spill=spill,
     )
     if on_reach is not None:
         on_reach("after", _reach(detector, stretches, config.training))
@@ -185,36 +188,43 @@ def _origin(config: Config, stretches: Stretches) -> Origin:
     """What the weights follow from."""
     plain = msgspec.json.decode(msgspec.json.encode(config))
     pieces = [*stretches.fit, *stretches.validation, *stretches.calibration]
+    del plain["training"]["memory_gb"]  # where samples are kept changes no weight
     keys = {key: plain[key] for key in ("network", "head", "score", "training")}
     return Origin(keys, _hash(pieces))
 
 
 def _reach(detector: Detector, stretches: Stretches, training: TrainingConfig) -> Reach:
     """How far back the gradient of a loss reaches, on what is learnt from."""
-    x = side_by_side(stretches.fit, training.streams, at_least=training.chunk)
-    return measure_reach(detector, x, chunk=training.chunk)
+    samples = PLACES * 2 * training.chunk + 1
+    pieces = [Track(p.stream, p.time_s[:samples], p.x[:samples], None) for p in stretches.fit]
+    longest = sorted(pieces, key=lambda p: -len(p.x))[: training.streams]
+    return measure_reach(detector, side_by_side(longest, 1, at_least=samples), chunk=training.chunk)
 
 
 def _check_held_out(recording: Recording, stretches: Stretches, *, warm_up: int) -> None:
     """Said before an hour of training, not after it."""
-    calibration = np.concatenate([piece.x[warm_up:] for piece in stretches.calibration])
-    validation = np.concatenate([piece.x for piece in stretches.validation])
-    left = int(np.isfinite(calibration).any(axis=1).sum())
+    calibration = [piece.x[warm_up:] for piece in stretches.calibration]
+    left = sum(int(np.isfinite(x).any(axis=1).sum()) for x in calibration)
     if left < FEWEST_SAMPLES:
         raise EdgernnError(
             f"the recording is too short: {left} samples are left to calibrate with, at least "
             f"{FEWEST_SAMPLES} are needed; record longer"
         )
-    for x, what in ((validation, "decides when to stop"), (calibration, "is calibrated with")):
-        if empty := [n for n, c in zip(recording.channels, x.T, strict=True) if np.isnan(c).all()]:
-            raise EdgernnError(f"channel {', '.join(empty)}: no value in the part that {what}")
+    _check_values(recording, [piece.x for piece in stretches.validation], "decides when to stop")
+    _check_values(recording, calibration, "is calibrated with")
+
+
+def _check_values(recording: Recording, parts: Sequence[Floats], what: str) -> None:
+    """Every channel has a value somewhere in the parts (T, C)."""
+    is_there = np.any([np.isfinite(x).any(axis=0) for x in parts], axis=0)  # (C,)
+    if empty := [n for n, there in zip(recording.channels, is_there, strict=True) if not there]:
+        raise EdgernnError(f"channel {', '.join(empty)}: no value in the part that {what}")
 
 
 def _channels(recording: Recording, pieces: Sequence[Track]) -> tuple[Channel, ...]:
-    x = np.concatenate([piece.x for piece in pieces])
-    if empty := [n for n, c in zip(recording.channels, x.T, strict=True) if np.isnan(c).all()]:
-        raise EdgernnError(f"channel {', '.join(empty)}: no value in the part that is learnt from")
-    low, high = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
+    _check_values(recording, [piece.x for piece in pieces], "is learnt from")
+    low = np.fmin.reduce([np.fmin.reduce(piece.x) for piece in pieces])  # (C,), NaN where none is
+    high = np.fmax.reduce([np.fmax.reduce(piece.x) for piece in pieces])
     return tuple(
         Channel(name, unit, float(low[c]), float(high[c]))
         for c, (name, unit) in enumerate(zip(recording.channels, recording.units, strict=True))

@@ -21,13 +21,15 @@ from edgernn.errors import EdgernnError
 from edgernn.evaluate import Metrics, measure, score_recording
 from edgernn.fit import best_of
 from edgernn.layout import Columns
-from edgernn.ranks import joined
+from edgernn.ranks import Ranks, joined
 from edgernn.reach import Reach
 from edgernn.recording import read_recording, write_recording
 from edgernn.report import plot_losses, plot_reach, plot_track
 from edgernn.run import CONFIG, EpochLoss, Run, load_run, save_run
 from edgernn.settings import check_is_writable, make_folder, read_settings
 from edgernn.simulate import parse_fault, simulate_pump
+from edgernn.spill import NAME as SAMPLES
+from edgernn.spill import Spill
 from edgernn.stretches import read_recordings
 from edgernn.train import train as train_detector
 
@@ -123,9 +125,9 @@ def train(
     config = _override(config, seed=seed, epochs=epochs, period_s=period_s)
     _check_folder(folder, force=force, resume=resume)
     torch.set_num_threads(config.training.threads)
-    with joined(config.training.device) as ranks:
+    with joined(config.training.device) as ranks, _spill(folder, config, ranks) as spill:
         say = click.echo if ranks.is_first else _say_nothing
-        recording = read_recordings(config, base)
+        recording = read_recordings(config, base, spill)
         if false_alarms is not None:
             rule = config.alarm or AlarmRule.for_period(recording.period_s)
             config = msgspec.structs.replace(
@@ -162,6 +164,7 @@ def train(
                 ranks=ranks,
                 folder=folder,
                 resume=resume,
+                spill=spill,
             )
         if ranks.is_first:
             if reaches:
@@ -260,6 +263,12 @@ def _save(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
     hours = sum(len(track.time_s) for track in run.healthy.tracks) * run.card.period_s / 3600
     click.echo(f"calibrated on {hours:.1f} h; what a budget says of rarer alarms is extrapolated")
     click.echo(f"next: edgernn evaluate {folder} RECORDING, edgernn export {folder} -o NAME.onnx")
+
+
+def _spill(folder: Path, config: Config, ranks: Ranks) -> Spill:
+    """Where samples are kept that are too many for the memory; every process has its own."""
+    limit_bytes = config.training.memory_gb * 1e9
+    return Spill(folder / f"{SAMPLES}.{ranks.rank}", limit_bytes=limit_bytes)
 
 
 def _say_nothing(_: str) -> None:
