@@ -33,7 +33,7 @@ LAYERS: dict[str, Callable[[], Stateful]] = {
     "TcnBlock, kernel 3": lambda: TcnBlock(WIDTH, WIDTH, kernel=3),
     "Attention, length 32": lambda: Attention(WIDTH, length=32),
     "BackwardWindow of a GRU, 8 samples": lambda: BackwardWindow(
-        WIDTH, GruLayer(WIDTH, WIDTH), look_ahead=8
+        WIDTH, GruLayer(WIDTH, WIDTH), length=8
     ),
 }
 

@@ -26,8 +26,11 @@ COMMANDS = {
     "train": Command(
         "edgernn.workstation:train", "Train a detector on a healthy recording.", "train"
     ),
+    "tune": Command(
+        "edgernn_export.tune:tune", "Train many variants of a detector, and choose.", "tune"
+    ),
     "evaluate": Command(
-        "edgernn.workstation:evaluate", "Score a recording; metrics and a picture.", "train"
+        "edgernn.evaluation:evaluate", "Score a recording; metrics and a report.", "train"
     ),
     "export": Command(
         "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"
@@ -64,7 +67,7 @@ def edgernn() -> None:
     """Train recurrent anomaly detectors, export them as one stateful ONNX file, run them over MQTT.
 
     \b
-    edgernn simulate → train → evaluate → export        on a workstation
+    edgernn simulate → train, tune → evaluate → export  on a workstation
     edgernn agent, record, replay, watch, inspect       on the device
     """
 

@@ -1,6 +1,7 @@
 """The training file: every key with its default and its allowed values."""
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -180,3 +181,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             parts = str(pattern.relative_to(pattern.anchor)) if pattern.anchor else item.path
             found += [(path, item) for path in sorted(anchor.glob(parts))]
         return tuple(found)
+
+    def seen_from(self, folder: Path, base: Path) -> "Config":
+        """The same as a training file in `folder`: paths that lead from `base` lead from there."""
+        recordings = tuple(
+            msgspec.structs.replace(item, path=os.path.relpath(base / item.path, folder))
+            for item in self.recording
+        )
+        return msgspec.structs.replace(self, recording=recordings)

@@ -27,8 +27,8 @@ def _runs(t: int, n: int, share: float, generator: torch.Generator) -> Tensor:
     chance = min(1.0, share * 2 * t / (t + 1))  # a run has (T + 1)/2 samples in the mean
     there = _drawn((n, 1), chance, generator)
     steps = torch.arange(t, device=generator.device)[:, None, None]
-    hidden: Tensor = ((steps - starts.floor()) % t <= lengths) * there
-    return hidden
+    runs: Tensor = ((steps - starts.floor()) % t <= lengths) * there
+    return runs
 
 
 def _drawn(shape: tuple[int, ...], share: float, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pictures: what was learnt, what was scored, where the alarms were."""
+"""Parts of pictures: losses, signals, scores, shades. No detector, no page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edgernn.alarm import Limits
 from edgernn.card import Card
-from edgernn.evaluate import ScoredTrack
+from edgernn.envelope import COLUMNS, envelope
 from edgernn.reach import Reach
 from edgernn.recording import Track
 from edgernn.run import EpochLoss
+from edgernn.spans import runs
 
 BLUE, ORANGE, RED, GREY = "#2b6cb0", "#c05621", "#c53030", "#a0aec0"
 FAULT_COLOUR = "#feebc8"
@@ -60,44 +60,12 @@ def plot_reach(path: Path, reaches: Mapping[str, Reach]) -> None:
         figure.savefig(path, dpi=130)
 
 
-def plot_track(path: Path, card: Card, scored: ScoredTrack, limits: Limits) -> None:
-    """One stream: every channel against its expectation, the score, the threshold, the alarms."""
-    track = scored.track
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(12, 1.3 * len(card.channels) + 2.4), layout="constrained")
-        rows = figure.subplots(
-            len(card.channels) + 1, 1, sharex=True, height_ratios=[1] * len(card.channels) + [1.6]
-        )
-        for c, channel in enumerate(card.channels):
-            plot_channel(rows[c], track.time_s, track.x[:, c], f"{channel.name}\n{channel.unit}")
-            rows[c].plot(
-                _dates(track.time_s), scored.expected[:, c], color=ORANGE, lw=0.6, alpha=0.8
-            )
-        plot_score(rows[-1], track.time_s, scored.score, limits.enter)
-        for axes in rows:
-            shade(
-                axes, track.time_s, _is_faulty(scored), colour=FAULT_COLOUR, label="labelled fault"
-            )
-        shade(rows[-1], track.time_s, scored.is_on, colour=RED, label="alarm on", alpha=0.25)
-        rows[0].set_title(f"{track.stream}: measured (blue), expected (orange)", loc="left")
-        rows[-1].legend(loc="upper left", frameon=False, ncols=4)
-        figure.savefig(path, dpi=110)
-
-
-def plot_channel(
-    axes: Axes, time_s: NDArray[np.float64], x: NDArray[np.float32], title: str
-) -> None:
-    """One channel (T,) over time."""
-    axes.plot(_dates(time_s), x, color=BLUE, lw=0.6)
-    axes.set_ylabel(title, rotation=0, ha="right", va="center")
-
-
 def plot_signals(axes: Axes, card: Card, track: Track) -> None:
     """All channels of a stream in one plot, each scaled to the range it was trained on."""
     for c, channel in enumerate(card.channels):
         span = max(channel.high - channel.low, 1e-9)
         x = (track.x[:, c] - channel.low) / span
-        axes.plot(_dates(track.time_s), x, lw=0.6, alpha=0.9, label=channel.name)
+        axes.plot(dates_of(track.time_s), x, lw=0.6, alpha=0.9, label=channel.name)
     axes.set_ylim(-0.3, 1.3)
     axes.set_ylabel("channels,\nscaled", rotation=0, ha="right", va="center")
 
@@ -107,7 +75,7 @@ def plot_score(
 ) -> None:
     """Scores (T,) and the threshold; scores far above it are drawn at its triple."""
     top = 3 * enter
-    axes.plot(_dates(time_s), np.minimum(score, top), color=BLUE, lw=0.7)
+    plot_line(axes, time_s, np.minimum(score, top), color=BLUE, lw=0.7)
     axes.axhline(enter, color=RED, lw=1, ls="--", label=f"threshold {enter:.1f}")
     axes.set_ylabel(f"score\n−log₁₀ p\n(cut at {top:.0f})", rotation=0, ha="right", va="center")
     axes.set_ylim(0, top * 1.05)
@@ -123,13 +91,8 @@ def shade(
     alpha: float = 1.0,
 ) -> None:
     """Shade every run of True in `where` (T,)."""
-    padded = np.concatenate([[False], where, [False]])
-    starts, ends = (
-        np.flatnonzero(padded[1:] & ~padded[:-1]),
-        np.flatnonzero(padded[:-1] & ~padded[1:]),
-    )
-    dates = _dates(time_s)
-    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+    dates = dates_of(time_s)
+    for i, (start, end) in enumerate(zip(*runs(where), strict=True)):
         axes.axvspan(
             dates[int(start)],
             dates[min(int(end), len(dates) - 1)],
@@ -141,11 +104,19 @@ def shade(
         )
 
 
-def _is_faulty(scored: ScoredTrack) -> NDArray[np.bool_]:
-    label = scored.track.label
-    return np.zeros(len(scored.score), bool) if label is None else label != ""
+def plot_line(
+    axes: Axes,
+    time_s: NDArray[np.float64],
+    y: NDArray[np.floating],
+    *,
+    columns: int = COLUMNS,
+    **look: Any,
+) -> None:
+    """One line (T,) over time, as an envelope where it is long."""
+    short_s, short_y = envelope(time_s, y, columns=columns)
+    axes.plot(dates_of(short_s), short_y, **look)
 
 
-def _dates(time_s: NDArray[np.float64]) -> NDArray[np.datetime64]:
+def dates_of(time_s: NDArray[np.float64]) -> NDArray[np.datetime64]:
     """Seconds since 1970 → what matplotlib draws as dates."""
     return (np.asarray(time_s) * 1e3).astype("datetime64[ms]")

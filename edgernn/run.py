@@ -49,8 +49,7 @@ class Run:
 def save_run(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
     """Write the folder's files; the weights as safetensors, never pickle."""
     folder.mkdir(parents=True, exist_ok=True)
-    plain = msgspec.to_builtins(run.config)
-    (folder / CONFIG).write_bytes(msgspec.toml.encode(_without_none(plain)))
+    (folder / CONFIG).write_bytes(config_toml(run.config))
     (folder / CARD).write_text(encode_card(run.card), encoding="utf-8")
     save_file(run.detector.state_dict(), folder / WEIGHTS)
     write_recording(folder / HEALTHY, run.healthy)
@@ -80,6 +79,11 @@ def load_run(folder: Path) -> Run:
     if config.score.window + detector.delay != card.warm_up or detector.states != card.states:
         raise EdgernnError(f"{folder}: {CONFIG} and {CARD} describe different detectors")
     return Run(config, card, detector.eval(), healthy)
+
+
+def config_toml(config: Config) -> bytes:
+    """A configuration as the training file it reads back from."""
+    return msgspec.toml.encode(_without_none(msgspec.to_builtins(config)))
 
 
 def build_detector(config: Config, channels: Sequence[str]) -> Detector:

@@ -1,11 +1,9 @@
-"""The commands of the workstation: simulate, train, evaluate."""
+"""The commands of the workstation: simulate, train."""
 
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 import msgspec
@@ -18,14 +16,13 @@ from edgernn.checkpoint import NAME as CHECKPOINT
 from edgernn.checkpoint import remove_checkpoint
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
-from edgernn.evaluate import Metrics, measure, score_recording
 from edgernn.fit import best_of
 from edgernn.layout import Columns
 from edgernn.ranks import Ranks, joined
 from edgernn.reach import Reach
-from edgernn.recording import read_recording, write_recording
-from edgernn.report import plot_losses, plot_reach, plot_track
-from edgernn.run import CONFIG, EpochLoss, Run, load_run, save_run
+from edgernn.recording import write_recording
+from edgernn.report import plot_losses, plot_reach
+from edgernn.run import CONFIG, EpochLoss, Run, save_run
 from edgernn.settings import check_is_writable, make_folder, read_settings
 from edgernn.simulate import parse_fault, simulate_pump
 from edgernn.spill import NAME as SAMPLES
@@ -169,68 +166,7 @@ def train(
         if ranks.is_first:
             if reaches:
                 plot_reach(folder / "gradient.png", reaches)
-            _save(folder, replace(run, config=_seen_from(folder, config, base)), losses)
-
-
-@click.command()
-@click.argument("run_folder", type=PATH)
-@click.argument("source", type=PATH)
-@click.option("-o", "--output", type=PATH, help="Folder for results. Default: inside the run.")
-@click.option("--false-alarms", help="Another budget than the run's.")
-@column_options
-def evaluate(
-    run_folder: Path,
-    source: Path,
-    output: Path | None,
-    false_alarms: str | None,
-    **columns: Any,
-) -> None:
-    """Score the recording SOURCE with the detector of RUN_FOLDER: metrics, and a picture a stream.
-
-    The threshold comes from the budget of false alarms, never from the labels. Columns are those
-    that the detector was trained with unless said otherwise.
-    """
-    run = load_run(run_folder)
-    torch.set_num_threads(run.config.training.threads)
-    rule = run.card.alarm
-    if false_alarms is not None:
-        rule = msgspec.structs.replace(rule, false_alarms=false_alarms)
-    limits = Limits.from_rule(rule, run.card)
-    columns_of_run = run.config.recording[0].columns
-    recording = read_recording(
-        source,
-        columns=msgspec.structs.replace(columns_of_run, **said(columns)),
-        period_s=run.card.period_s,
-    )
-    scored = score_recording(run.detector, run.card, recording, limits)
-    metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
-    folder = output or run_folder / "evaluation" / source.stem
-    make_folder(folder)
-    has_labels = any(track.label is not None for track in recording.tracks)
-    told = metrics if has_labels else {"alarms": metrics.alarms, "hours": metrics.healthy_hours}
-    (folder / "metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode(told)))
-    for one in scored:
-        plot_track(folder / f"{quote(one.track.stream, safe=' ')}.png", run.card, one, limits)
-    click.echo(summary(metrics, has_labels=has_labels))
-    click.echo(f"{folder}: metrics.json and {len(scored)} picture(s)")
-
-
-def summary(metrics: Metrics, *, has_labels: bool) -> str:
-    """Metrics as a few lines for a person."""
-    if not has_labels:
-        hours = f"{metrics.healthy_hours:.1f} h"
-        return f"{metrics.alarms} alarm(s) in {hours}; no labels to compare with"
-    lines = [
-        f"rows: precision {metrics.precision:.3f}  recall {metrics.recall:.3f}  "
-        f"F1 {metrics.f1:.3f}  false-alarm rate {metrics.false_alarm_rate:.4f}  "
-        f"missed-alarm rate {metrics.missed_alarm_rate:.4f}",
-        f"alarms: {metrics.alarms}, of them false {metrics.false_alarms} "
-        f"in {metrics.healthy_hours:.1f} healthy hours",
-    ]
-    for fault in metrics.faults:
-        outcome = "missed" if fault.delay_s is None else f"found after {fault.delay_s:g} s"
-        lines.append(f"  {fault.stream}  {fault.label:<12} {outcome}")
-    return "\n".join(lines)
+            _save(folder, replace(run, config=config.seen_from(folder, base)), losses)
 
 
 def _check_folder(folder: Path, *, force: bool, resume: bool) -> None:
@@ -289,15 +225,6 @@ def _override(
     if period_s is not None and not 0 < period_s < math.inf:
         raise EdgernnError(f"--period: expected a number of seconds above 0, got {period_s}")
     return msgspec.structs.replace(config, training=training, period_s=period_s)
-
-
-def _seen_from(folder: Path, config: Config, base: Path) -> Config:
-    """The configuration as a training file in `folder`: its paths lead from there."""
-    recordings = tuple(
-        msgspec.structs.replace(item, path=os.path.relpath(base / item.path, folder))
-        for item in config.recording
-    )
-    return msgspec.structs.replace(config, recording=recordings)
 
 
 def _show(bar: "tqdm[None]", loss: EpochLoss) -> None:

@@ -171,6 +171,12 @@ def test_an_alarm_at_the_threshold_is_not_flipped_by_a_difference_within_the_tol
     assert flipped_alarms(a, b, LIMITS, period_s=1.0, tolerance=0.5) == []
 
 
+def test_scores_that_do_not_differ_flip_no_alarm_that_another_cools_down_over() -> None:
+    limits = msgspec.structs.replace(LIMITS, cooldown_s=20.0)
+    same = scores((1, 20), (4.5, 30), (2.5, 10), (9, 1), (1, 30))  # 4.5: on at a lower threshold
+    assert flipped_alarms(same, same, limits, period_s=1.0, tolerance=1.0) == []
+
+
 def test_the_card_in_the_file_says_how_its_weights_are_stored(
     trained_run: "Run", artefact: Path
 ) -> None:

@@ -64,9 +64,9 @@ LAYERS: dict[str, tuple[Callable[[], Stateful], ByHand]] = {
 SIZES = [(1, 1), (300, 5), (2, 1), (33, 3)]
 """T, N that a graph is run with; it was traced with none of them."""
 TOLERANCE = 1e-5
-"""Of float32 features near 1, ONNX Runtime against torch. Measured 7e-7 at most."""
+"""Of float32 features near 1, ONNX Runtime against torch. Measured 5e-7 at most."""
 INT8_TOLERANCE = 0.05
-"""The same with integer weights, none of them trained. Measured 0.02 at most."""
+"""The same with integer weights, none of them trained. Measured 0.023 at most."""
 
 Feed = dict[str, NDArray[np.float32]]
 each_layer = pytest.mark.parametrize("name", LAYERS)
@@ -224,16 +224,9 @@ def test_nothing_of_this_machine_is_in_the_body_of_a_scan() -> None:
     assert (notes, len(body.initializer), b".py" in body.SerializeToString()) == ([], 0, False)
 
 
-def test_weights_between_layers_are_int8_and_those_at_the_edge_int16() -> None:
+def test_weights_between_layers_are_int8_and_those_at_the_edge_and_of_mingru_int16() -> None:
     torch.manual_seed(0)
-    stack = Stack(
-        [
-            TcnBlock(C, H, 3),
-            FastGrnnLayer(H, H),
-            Attention(H, 4),
-            CausalConv(H, C, 2),
-        ]
-    )
+    stack = Stack([TcnBlock(C, H, 3), LstmLayer(H, H), MinGruLayer(H, H), CausalConv(H, C, 2)])
     stored = {
         tensor.name.removesuffix(".stored"): tensor.data_type
         for tensor in quantize_int8(build_layer_graph(stack, C)).graph.initializer
@@ -243,9 +236,11 @@ def test_weights_between_layers_are_int8_and_those_at_the_edge_int16() -> None:
     assert wide == {
         "layer.layers.0.first.linear.weight",
         "layer.layers.0.shortcut.weight",
+        "layer.layers.2.w_z",
+        "layer.layers.2.w_h",
         "layer.layers.3.linear.weight",
     }
-    assert len(stored) == 7
+    assert len(stored) == 8
 
 
 # -- what single layers promise --------------------------------------------------------------------

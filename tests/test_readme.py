@@ -60,7 +60,7 @@ def test_every_command_is_in_the_readme() -> None:
 
 def test_the_workstations_commands_leave_what_they_promise(folder: Path) -> None:
     promised = ["healthy.csv", "faulty.csv", "pump.onnx", "runs/pump/detector.safetensors"]
-    promised += ["runs/pump/loss.png", "runs/pump/evaluation/faulty/metrics.json"]
+    promised += ["runs/pump/loss.png", "runs/pump/evaluation/faulty/report.html"]
     assert [name for name in promised if not (folder / name).is_file()] == []
 
 

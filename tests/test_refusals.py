@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from edgernn.recording import write_recording
+from edgernn.run import EpochLoss, Run, save_run
+from edgernn.simulate import simulate_pump
+
 ROWS = "".join(f"2026-01-01 00:{i // 60:02}:{i % 60:02},{i % 7},{i % 5}\n" for i in range(600))
 
 
@@ -90,6 +94,17 @@ def test_a_recording_without_a_channel_of_the_detector_names_it(
     (tmp_path / "x.csv").write_text("time,a,b\n" + ROWS)
     line = refused("evaluate", run_folder, "x.csv", cwd=tmp_path)
     assert "channel vibration, pressure" in line and "is missing" in line
+
+
+def test_a_number_of_folds_that_cannot_be_is_said_before_anything_is_scored(
+    trained_run: Run, tmp_path: Path
+) -> None:
+    save_run(tmp_path / "run", trained_run, [EpochLoss(1, 1.5, 1.25, 0.01)])
+    write_recording(tmp_path / "run" / "healthy.csv", simulate_pump(hours=0.2, seed=1))
+    write_recording(tmp_path / "x.csv", simulate_pump(hours=0.1, seed=2))
+    line = refused("evaluate", "run", "x.csv", "--folds", 1, cwd=tmp_path)
+    assert "--folds: expected 2–6, got 1" in line
+    assert not (tmp_path / "run" / "evaluation").exists()
 
 
 def test_an_export_to_another_suffix_is_refused(run_folder: Path, tmp_path: Path) -> None:

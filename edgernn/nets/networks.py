@@ -17,10 +17,9 @@ from edgernn.nets.attention import Attention
 from edgernn.nets.convolution import CausalConv, TcnBlock
 from edgernn.nets.gates import FastGrnnLayer, MinGruLayer
 from edgernn.nets.layers import GruLayer, LstmLayer, RnnLayer, Stateful
-from edgernn.nets.start import initialise
+from edgernn.nets.start import STARTS, initialise
 from edgernn.nets.windows import BackwardWindow, Delay
 
-STARTS = ("default", "xavier", "he", "orthogonal")
 BACKWARD = ("rnn", "lstm", "gru")
 """Kinds that can also run from the newest sample back."""
 
@@ -61,7 +60,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         for name, allowed in (
             ("kind", tuple(NETWORKS)),
             ("direction", ("causal", "bidirectional")),
-            ("start", STARTS),
+            ("start", tuple(STARTS)),
         ):
             if (word := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {word!r}")

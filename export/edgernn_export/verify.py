@@ -196,13 +196,14 @@ def flipped_alarms(
 
     Alarms that overlap in time are the same one. An alarm is missing if the other scores raise none
     even at a threshold lower by `tolerance`: what lies that near the threshold may fall on either
-    side of it.
+    side of it. An alarm that is cooling down stands for those that it keeps from going on.
     """
+    apart = limits.cooldown_s / period_s
     lower = msgspec.structs.replace(
         limits, enter=limits.enter - tolerance, leave=limits.leave - tolerance
     )
-    lost = _without_partner(_alarms(a, limits, period_s), _alarms(b, lower, period_s))
-    gained = _without_partner(_alarms(b, limits, period_s), _alarms(a, lower, period_s))
+    lost = _without_partner(_alarms(a, limits, period_s), _alarms(b, lower, period_s), apart)
+    gained = _without_partner(_alarms(b, limits, period_s), _alarms(a, lower, period_s), apart)
     return [f"lost at sample {t:g}" for t in lost] + [f"gained at sample {t:g}" for t in gained]
 
 
@@ -228,10 +229,11 @@ def _alarms(score: Floats, limits: Limits, period_s: float) -> list[tuple[float,
 
 
 def _without_partner(
-    ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]
+    ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]], apart: float
 ) -> Iterator[float]:
+    """Starts of those of `ours` that none of `theirs` is within `apart` samples of."""
     for start, end in ours:
-        if not any(start <= other_end and other <= end for other, other_end in theirs):
+        if not any(start <= o_end + apart and o_start <= end + apart for o_start, o_end in theirs):
             yield start
 
 

@@ -4,7 +4,7 @@ Why: `torch.onnx.export` freezes the time axis of `nn.GRU` to the example's leng
 splits the rest (pytorch#191855). A custom op is opaque to it, so T and N stay free. The weights are
 put into ONNX's order beforehand, in torch, so that no Split or Concat of them is left in the graph.
 
-What is not here (convolution, attention, windows) is made of plain tensor operations that export as
+What is not here (convolutions, windows, delays) is made of plain tensor operations that export as
 they are, and of `nn.Linear`.
 """
 
@@ -13,13 +13,15 @@ from typing import Any
 
 from torch import nn
 
+from edgernn.nets.attention import Attention
 from edgernn.nets.gates import FastGrnnLayer, MinGruLayer
 from edgernn.nets.layers import Ewma, GruLayer, LstmLayer, RnnLayer
-from edgernn_export.ops import elman, ewma, fastgrnn, gru, linear, lstm, mingru
+from edgernn_export.ops import attention, elman, ewma, fastgrnn, gru, linear, lstm, mingru
 
 __all__ = ["EXPORTED", "TRANSLATIONS"]
 
 EXPORTED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    Attention: attention.ExportedAttention,
     Ewma: ewma.ExportedEwma,
     FastGrnnLayer: fastgrnn.ExportedFastGrnn,
     GruLayer: gru.ExportedGru,

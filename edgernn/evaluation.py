@@ -1,0 +1,141 @@
+"""The command evaluate: metrics, a report, and on request cross-validation."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import torch
+from tqdm import tqdm
+
+from edgernn.alarm import Limits
+from edgernn.card import AlarmRule
+from edgernn.evaluate import score_recording
+from edgernn.folds import Block, Folds, cross_validate, cut, write_folds
+from edgernn.metrics import Metrics, measure
+from edgernn.page import Evaluation, duration, number, short, write_page
+from edgernn.recording import Recording, read_recording
+from edgernn.run import Run, load_run
+from edgernn.settings import make_folder
+from edgernn.stretches import read_recordings
+from edgernn.workstation import PATH, column_options, said
+
+
+@click.command()
+@click.argument("run_folder", type=PATH)
+@click.argument("source", type=PATH)
+@click.option("-o", "--output", type=PATH, help="Folder for results. Default: inside the run.")
+@click.option("--false-alarms", help="Another budget than the run's.")
+@click.option(
+    "--folds",
+    "folds_wanted",
+    type=int,
+    metavar="K",
+    help="Also train K detectors, each without one of K blocks of the run's own recordings, and "
+    "say what they make of that block and of SOURCE. Takes K times as long as training.",
+)
+@column_options
+def evaluate(
+    run_folder: Path,
+    source: Path,
+    output: Path | None,
+    false_alarms: str | None,
+    folds_wanted: int | None,
+    **columns: Any,
+) -> None:
+    """Score the recording SOURCE with the detector of RUN_FOLDER: metrics and a report.
+
+    The threshold comes from the budget of false alarms, never from the labels. Columns are those
+    that the detector was trained with unless said otherwise.
+    """
+    run = load_run(run_folder)
+    torch.set_num_threads(run.config.training.threads)
+    rule = run.card.alarm
+    if false_alarms is not None:
+        rule = msgspec.structs.replace(rule, false_alarms=false_alarms)
+    limits = Limits.from_rule(rule, run.card)
+    columns_of_run = run.config.recording[0].columns
+    recording = read_recording(
+        source,
+        columns=msgspec.structs.replace(columns_of_run, **said(columns)),
+        period_s=run.card.period_s,
+    )
+    blocks = []
+    if folds_wanted is not None:
+        healthy = read_recordings(run.config, run_folder)
+        blocks = cut(healthy, folds_wanted, warm_up=run.card.warm_up)
+    scored = score_recording(run.detector, run.card, recording, limits)
+    metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
+    evaluation = Evaluation(source.name, run.card, rule, limits, scored, metrics)
+    folder = make_folder(output or run_folder / "evaluation" / source.stem)
+    numbers = {"threshold": limits.enter, "budget_per_day": evaluation.budget_per_day}
+    numbers |= msgspec.structs.asdict(metrics)
+    (folder / "metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode(numbers)))
+    click.echo(summary(metrics))
+    files = "metrics.json, report.html"
+    if blocks:
+        folds = _cross_validate(run, blocks, rule, recording)
+        write_folds(folder, folds)
+        click.echo(table(folds, budget_per_day=evaluation.budget_per_day))
+        evaluation = replace(evaluation, folds=folds)
+        files += ", folds.json, folds.csv"
+    write_page(folder / "report.html", evaluation)
+    click.echo(f"{folder}: {files}")
+
+
+def summary(metrics: Metrics) -> str:
+    """Metrics as a few lines for a person."""
+    if not metrics.scored_rows:
+        return "not one sample was scored: every piece is shorter than the warm-up, or empty"
+    missing = "precision, recall, F1, areas and delays are not available"
+    if metrics.faults_total is None:
+        return (
+            f"{metrics.alarms} alarm(s) in {metrics.scored_hours:.1f} h "
+            f"({number(metrics.alarms_per_day, 2)} a day)\nno labels: {missing}"
+        )
+    alarms = (
+        f"alarms: {metrics.alarms}, of them false {metrics.false_alarms} in "
+        f"{number(metrics.healthy_hours, 1)} healthy hours "
+        f"({number(metrics.false_alarms_per_day, 2)} a day)"
+    )
+    if not metrics.faults_total:
+        return f"{alarms}\nthe labels name no fault: {missing}"
+    lines = [
+        f"rows: precision {number(metrics.precision)}  recall {number(metrics.recall)}  "
+        f"F1 {number(metrics.f1)}  false-alarm rate {number(metrics.false_alarm_rate, 4)}  "
+        f"missed-alarm rate {number(metrics.missed_alarm_rate, 4)}",
+        alarms,
+        f"scores: AUC-PR {number(metrics.auc_pr)}  AUC-ROC {number(metrics.auc_roc)}  "
+        f"VUS-PR {number(metrics.vus_pr)}",
+        f"best possible, looks at the labels: F1 {number(metrics.best_f1)} "
+        f"at threshold {number(metrics.best_f1_threshold, 2)}",
+    ]
+    for kind in metrics.kinds:
+        lines.append(
+            f"  {kind.label:<14} {kind.faults_found} of {kind.faults_total} found, median delay "
+            f"{duration(kind.median_delay_s)}, F1 {number(kind.f1)}, AUC-PR {number(kind.auc_pr)}"
+        )
+    return "\n".join(lines)
+
+
+def table(folds: Folds, *, budget_per_day: float) -> str:
+    """A line a number: every fold, then mean ± standard deviation."""
+    lines = [f"{len(folds.folds)} folds, budget {budget_per_day:.3g} false alarms a day"]
+    for name, mean in folds.mean.items():
+        cells = "".join(f"{short(fold[name]):>10}" for fold in folds.folds)
+        lines.append(f"  {name:<28}{cells}   {short(mean)} ± {short(folds.std[name])}")
+    return "\n".join(lines)
+
+
+def _cross_validate(run: Run, blocks: Sequence[Block], rule: AlarmRule, source: Recording) -> Folds:
+    has_labels = any(track.label is not None for track in source.tracks)
+    with tqdm(total=len(blocks), unit="fold", disable=None) as bar:
+        return cross_validate(
+            run.config,
+            blocks,
+            rule=rule,
+            source=source if has_labels else None,
+            on_fold=bar.update,
+        )

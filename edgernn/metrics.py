@@ -1,0 +1,234 @@
+"""Alarms and scores against labels, as numbers. Whatever has nothing to count is None, never 0."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgernn.curves import Ranking, rank, soft_width, vus_pr
+from edgernn.evaluate import ScoredTrack
+
+DAY_S = 86_400.0
+
+Bools = NDArray[np.bool_]
+
+
+class FaultFound(msgspec.Struct, frozen=True):
+    """What became of one labelled stretch."""
+
+    stream: str
+    label: str
+    start_s: float
+    end_s: float
+    delay_s: float | None
+    """From its start to the first alert that is on within it; None = missed. A detector that
+    speaks of a sample some samples later alerts that much later, and that counts."""
+
+
+class Detection(msgspec.Struct, frozen=True, kw_only=True):
+    """How well rows, and faults, are told apart. Only rows with a score count."""
+
+    faults_total: int | None
+    faults_found: int | None
+    median_delay_s: float | None
+    """Of the faults that were found."""
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    auc_pr: float | None
+    """Average precision of the scores, over all thresholds."""
+    auc_roc: float | None
+    vus_pr: float | None
+    """Volume under the precision-recall surface."""
+    best_f1: float | None
+    """The best possible, looks at the labels: of `score >= best_f1_threshold`, without an alarm's
+    hysteresis. No detector knows this threshold beforehand."""
+    best_f1_threshold: float | None
+
+
+class Kind(Detection, frozen=True, kw_only=True):
+    """One kind of fault against the healthy rows; rows of other kinds do not count."""
+
+    label: str
+
+
+class Metrics(Detection, frozen=True, kw_only=True):
+    """A whole recording. Whatever needs labels is None without them."""
+
+    rows: int
+    scored_rows: int
+    scored_hours: float
+    healthy_hours: float | None
+    alarms: int
+    alarms_per_day: float | None
+    """Over all scored rows, faulty or not."""
+    false_alarms: int | None
+    """Alarms that went on outside every fault and its aftermath."""
+    false_alarms_per_day: float | None
+    """Per healthy day: what the budget is about."""
+    false_alarm_rate: float | None
+    """FP / (FP + TN), over rows."""
+    missed_alarm_rate: float | None
+    """FN / (FN + TP), over rows."""
+    vus_window: int
+    """Widest fading of the labels in `vus_pr`, rows: the cycle of the first channel."""
+    kinds: tuple[Kind, ...]
+    """In order of their names."""
+    faults: tuple[FaultFound, ...]
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """The rows of all streams, one below the other."""
+
+    score: NDArray[np.float32]
+    """(T,) NaN = does not count."""
+    label: NDArray[np.str_]
+    """(T,) "" = healthy."""
+    is_on: Bools
+    """(T,)"""
+
+    def only(self, label: str) -> "Rows":
+        """One kind of fault and the healthy rows; the score of all others is NaN."""
+        is_asked = (self.label == "") | (self.label == label)
+        return Rows(np.where(is_asked, self.score, np.float32(np.nan)), self.label, self.is_on)
+
+    @property
+    def faulty(self) -> Bools:
+        return np.asarray(self.label != "")
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """None where there is nothing to tell apart."""
+        return rank(self.score, self.faulty)
+
+
+def measure(scored: Sequence[ScoredTrack], *, aftermath_s: float) -> Metrics:
+    """Compare alarms and scores with labels. An alarm within `aftermath_s` of a fault's end is not
+    counted as false: the machine is only then returning to what the detector knows as healthy."""
+    has_labels = any(one.track.label is not None for one in scored)
+    width = soft_width(scored[0].track.x[:, 0])
+    rows = rows_of(scored, apart=width + 1)
+    found = [fault for one in scored for fault in _faults(one)]
+    alarms = sum(edge.is_on for one in scored for edge in one.edges)
+    false = sum(_false_alarms(one, aftermath_s) for one in scored)
+    counts = np.isfinite(rows.score)
+    healthy_s = sum(_duration(one, of_healthy=True) for one in scored)
+    scored_s = sum(_duration(one, of_healthy=False) for one in scored)
+    _, fp, fn, _ = quadrants = _quadrants(rows)
+    kinds = [
+        Kind(
+            label=label,
+            **_detection(rows.only(label), [f for f in found if f.label == label], width),
+        )
+        for label in np.unique(rows.label[rows.faulty]).tolist()
+    ]
+    return Metrics(
+        **_detection(rows, found if has_labels else None, width),
+        rows=sum(len(one.score) for one in scored),
+        scored_rows=int(counts.sum()),
+        scored_hours=scored_s / 3600,
+        healthy_hours=healthy_s / 3600 if has_labels else None,
+        alarms=alarms,
+        alarms_per_day=_share(alarms, scored_s / DAY_S),
+        false_alarms=false if has_labels else None,
+        false_alarms_per_day=_share(false, healthy_s / DAY_S) if has_labels else None,
+        false_alarm_rate=_share(fp, fp + quadrants[3]) if has_labels else None,
+        missed_alarm_rate=_share(fn, fn + quadrants[0]) if has_labels else None,
+        vus_window=width,
+        kinds=tuple(kinds),
+        faults=tuple(found),
+    )
+
+
+def rows_of(scored: Sequence[ScoredTrack], *, apart: int = 0) -> Rows:
+    """The rows of all streams, with `apart` rows without a score after each stream."""
+    parts: list[tuple[Any, Any, Any]] = []
+    for one in scored:
+        label = one.track.label
+        label = np.full(len(one.score), "") if label is None else label
+        parts.append((one.score, label, one.is_on))
+        parts.append(
+            (np.full(apart, np.nan, np.float32), np.full(apart, ""), np.zeros(apart, bool))
+        )
+    score, label, is_on = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    return Rows(score, label, is_on)
+
+
+def _detection(rows: Rows, found: list[FaultFound] | None, width: int) -> dict[str, Any]:
+    """The fields of `Detection`; `found` None = there are no labels."""
+    if found is None:
+        return dict.fromkeys(Detection.__struct_fields__)
+    tp, fp, fn, _ = _quadrants(rows)
+    delays = [fault.delay_s for fault in found if fault.delay_s is not None]
+    ranking = rows.ranking
+    return {
+        "faults_total": len(found),
+        "faults_found": len(delays),
+        "median_delay_s": float(np.median(delays)) if delays else None,
+        "precision": _share(tp, tp + fp),
+        "recall": _share(tp, tp + fn),
+        "f1": _share(2 * tp, 2 * tp + fp + fn),
+        "vus_pr": vus_pr(rows.score, rows.faulty, window=width),
+        **{
+            name: None if ranking is None else getattr(ranking, name)
+            for name in ("auc_pr", "auc_roc", "best_f1", "best_f1_threshold")
+        },
+    }
+
+
+def _quadrants(rows: Rows) -> tuple[int, int, int, int]:
+    """TP, FP, FN, TN over rows with a score."""
+    counts, on, faulty = np.isfinite(rows.score), rows.is_on, rows.faulty
+    pairs = ((on, faulty), (on, ~faulty), (~on, faulty), (~on, ~faulty))
+    tp, fp, fn, tn = (int((counts & a & b).sum()) for a, b in pairs)
+    return tp, fp, fn, tn
+
+
+def _faults(one: ScoredTrack) -> list[FaultFound]:
+    """Every run of one label, and when it was first alerted."""
+    label, time_s = one.track.label, one.track.time_s
+    if label is None or not len(label):
+        return []
+    on_times = np.array([edge.time_s for edge in one.edges if edge.is_on])
+    found = []
+    changes = np.flatnonzero(label[1:] != label[:-1]) + 1
+    for start, end in zip([0, *changes], [*changes, len(label)], strict=True):
+        if label[start] == "":
+            continue
+        delay_s = None
+        if len(on := np.flatnonzero(one.is_on[start:end])):
+            # the alarm may have been on before, and with it its alert
+            edge_s = on_times[on_times <= time_s[start + on[0]]][-1]
+            delay_s = max(float(edge_s + one.lag_s - time_s[start]), 0.0)
+        found.append(
+            FaultFound(
+                stream=one.track.stream,
+                label=str(label[start]),
+                start_s=float(time_s[start]),
+                end_s=float(time_s[end - 1]),
+                delay_s=delay_s,
+            )
+        )
+    return found
+
+
+def _false_alarms(one: ScoredTrack, aftermath_s: float) -> int:
+    faults = [(fault.start_s, fault.end_s + aftermath_s) for fault in _faults(one)]
+    on_times = [edge.time_s for edge in one.edges if edge.is_on]
+    return sum(not any(start <= t <= end for start, end in faults) for t in on_times)
+
+
+def _duration(one: ScoredTrack, *, of_healthy: bool) -> float:
+    """Seconds with a score."""
+    counts = np.isfinite(one.score)
+    if of_healthy and one.track.label is not None:
+        counts &= one.track.label == ""
+    time_s = one.track.time_s
+    period_s = float(np.median(np.diff(time_s))) if len(time_s) > 1 else 0.0
+    return float(counts.sum()) * period_s
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

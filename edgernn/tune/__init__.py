@@ -1,0 +1,1 @@
+"""Tuning: trials of a training file with other values, on Optuna."""
