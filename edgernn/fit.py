@@ -31,20 +31,22 @@ VALIDATION_BLOCK = 65_536
 """Samples, of all streams, that are validated at a time: bounds the memory."""
 
 
-def fit_scaling(detector: Detector, pieces: Sequence[Track]) -> None:
+def fit_scaling(detector: Detector, pieces: Sequence[Track], spill: Spill = IN_MEMORY) -> None:
     """Set the detector's centre and scale to each channel's mean and standard deviation."""
-    count = np.maximum(_sum_over(pieces, lambda x: np.ones_like(x)), 1)
-    centre = _sum_over(pieces, lambda x: x) / count
-    spread = np.sqrt(_sum_over(pieces, lambda x: (x - centre) ** 2) / count)
+    count = np.maximum(_sum_over(pieces, lambda x: np.ones_like(x), spill), 1)
+    centre = _sum_over(pieces, lambda x: x, spill) / count
+    spread = np.sqrt(_sum_over(pieces, lambda x: (x - centre) ** 2, spill) / count)
     floor = 1e-6 * np.maximum(np.abs(centre), 1.0)  # a channel that never moved
     detector.centre.copy_(torch.from_numpy(centre))
     detector.scale.copy_(torch.from_numpy(np.maximum(spread, floor)))
 
 
-def _sum_over(pieces: Sequence[Track], function: Callable[[Doubles], Doubles]) -> Doubles:
+def _sum_over(
+    pieces: Sequence[Track], function: Callable[[Doubles], Doubles], spill: Spill
+) -> Doubles:
     """Sum of a function of the present values of every channel (C,), block by block."""
     total = np.zeros(pieces[0].x.shape[1])
-    for piece in pieces:
+    for piece in spill.one_by_one(pieces):
         for start in range(0, len(piece.x), SCALING_BLOCK):
             x = piece.x[start : start + SCALING_BLOCK].astype(np.float64)
             total += np.where(np.isfinite(x), function(x), 0.0).sum(0)

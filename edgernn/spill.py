@@ -2,7 +2,7 @@
 
 import mmap
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -18,6 +18,7 @@ REGION = 2**30
 """Bytes of a file that arrays are put into one after the other: a file for each would be thousands
 of open ones. It is sparse: what is not written takes no room."""
 
+Item = TypeVar("Item")
 Number = TypeVar("Number", bound=np.generic)
 
 
@@ -63,6 +64,12 @@ class Spill:
         """Let go of the pages that are in memory; they are read again when they are needed."""
         for region in self._regions:
             region.madvise(mmap.MADV_DONTNEED)  # shared: what was written is in the file
+
+    def one_by_one(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Each of the items; what was read for one is let go before the next."""
+        for item in items:
+            yield item
+            self.release()
 
     def close(self) -> None:
         """Remove the files. Arrays that are still in use keep them alive until they are gone."""

@@ -82,7 +82,7 @@ def split(recording: Recording, config: Config, spill: Spill = IN_MEMORY) -> Str
     parts: tuple[list[Track], list[Track], list[Track]] = ([], [], [])
     samples = sum(len(track.time_s) for track in recording.tracks)
     share = min(config.training.calibration, MOST_TO_CALIBRATE / max(samples, 1))
-    for track in recording.tracks:
+    for track in spill.one_by_one(recording.tracks):
         pieces = segments(
             track, period_s=recording.period_s, max_gap_s=max_gap_s(recording, config)
         )

@@ -60,14 +60,14 @@ def train(
     """
     period_s = recording.period_s
     stretches = split(recording, config, spill)
-    channels = _channels(recording, stretches.fit)
+    channels = _channels(recording, stretches.fit, spill)
     detector = build_detector(config, recording.channels)
     warm_up = config.score.window + detector.delay
-    _check_held_out(recording, stretches, warm_up=warm_up)
+    _check_held_out(recording, stretches, spill, warm_up=warm_up)
     healthy = _healthy(recording, stretches)
     check_readable(Path(HEALTHY), healthy)
-    checkpoint = None if folder is None else Checkpoint(folder, _origin(config, stretches))
-    fit_scaling(detector, stretches.fit)
+    checkpoint = None if folder is None else Checkpoint(folder, _origin(config, stretches, spill))
+    fit_scaling(detector, stretches.fit, spill)
     if on_reach is not None:
         on_reach("before", _reach(detector, stretches, config.training))
     losses = fit(
@@ -99,7 +99,7 @@ def train(
         alarm=config.alarm or AlarmRule.for_period(period_s),
         quantization="none",
         tolerance=0.0,
-        provenance=_provenance(config, stretches.fit),
+        provenance=_provenance(config, stretches.fit, spill),
     )
     return Run(config, card, detector.eval(), healthy), losses
 
@@ -184,13 +184,13 @@ def _healthy(recording: Recording, stretches: Stretches) -> Recording:
     return Recording(recording.channels, recording.units, tracks, recording.period_s, ())
 
 
-def _origin(config: Config, stretches: Stretches) -> Origin:
+def _origin(config: Config, stretches: Stretches, spill: Spill) -> Origin:
     """What the weights follow from."""
     plain = msgspec.json.decode(msgspec.json.encode(config))
     pieces = [*stretches.fit, *stretches.validation, *stretches.calibration]
     del plain["training"]["memory_gb"]  # where samples are kept changes no weight
     keys = {key: plain[key] for key in ("network", "head", "score", "training")}
-    return Origin(keys, _hash(pieces))
+    return Origin(keys, _hash(pieces, spill))
 
 
 def _reach(detector: Detector, stretches: Stretches, training: TrainingConfig) -> Reach:
@@ -201,30 +201,34 @@ def _reach(detector: Detector, stretches: Stretches, training: TrainingConfig) -
     return measure_reach(detector, side_by_side(longest, 1, at_least=samples), chunk=training.chunk)
 
 
-def _check_held_out(recording: Recording, stretches: Stretches, *, warm_up: int) -> None:
+def _check_held_out(
+    recording: Recording, stretches: Stretches, spill: Spill, *, warm_up: int
+) -> None:
     """Said before an hour of training, not after it."""
     calibration = [piece.x[warm_up:] for piece in stretches.calibration]
-    left = sum(int(np.isfinite(x).any(axis=1).sum()) for x in calibration)
+    left = sum(int(np.isfinite(x).any(axis=1).sum()) for x in spill.one_by_one(calibration))
     if left < FEWEST_SAMPLES:
         raise EdgernnError(
             f"the recording is too short: {left} samples are left to calibrate with, at least "
             f"{FEWEST_SAMPLES} are needed; record longer"
         )
-    _check_values(recording, [piece.x for piece in stretches.validation], "decides when to stop")
-    _check_values(recording, calibration, "is calibrated with")
+    validation = [piece.x for piece in stretches.validation]
+    _check_values(recording, validation, spill, "decides when to stop")
+    _check_values(recording, calibration, spill, "is calibrated with")
 
 
-def _check_values(recording: Recording, parts: Sequence[Floats], what: str) -> None:
+def _check_values(recording: Recording, parts: Sequence[Floats], spill: Spill, what: str) -> None:
     """Every channel has a value somewhere in the parts (T, C)."""
-    is_there = np.any([np.isfinite(x).any(axis=0) for x in parts], axis=0)  # (C,)
+    is_there = np.any([np.isfinite(x).any(axis=0) for x in spill.one_by_one(parts)], axis=0)  # (C,)
     if empty := [n for n, there in zip(recording.channels, is_there, strict=True) if not there]:
         raise EdgernnError(f"channel {', '.join(empty)}: no value in the part that {what}")
 
 
-def _channels(recording: Recording, pieces: Sequence[Track]) -> tuple[Channel, ...]:
-    _check_values(recording, [piece.x for piece in pieces], "is learnt from")
-    low = np.fmin.reduce([np.fmin.reduce(piece.x) for piece in pieces])  # (C,), NaN where none is
-    high = np.fmax.reduce([np.fmax.reduce(piece.x) for piece in pieces])
+def _channels(recording: Recording, pieces: Sequence[Track], spill: Spill) -> tuple[Channel, ...]:
+    _check_values(recording, [piece.x for piece in pieces], spill, "is learnt from")
+    ends = [(np.fmin.reduce(p.x), np.fmax.reduce(p.x)) for p in spill.one_by_one(pieces)]
+    low = np.fmin.reduce([one[0] for one in ends])  # (C,), without what is missing
+    high = np.fmax.reduce([one[1] for one in ends])
     return tuple(
         Channel(name, unit, float(low[c]), float(high[c]))
         for c, (name, unit) in enumerate(zip(recording.channels, recording.units, strict=True))
@@ -236,19 +240,19 @@ def _describe(config: Config, channels: int) -> str:
     return f"{channels} → {config.network}{heads}"
 
 
-def _provenance(config: Config, pieces: Sequence[Track]) -> Provenance:
+def _provenance(config: Config, pieces: Sequence[Track], spill: Spill) -> Provenance:
     return Provenance(
         edgernn=__version__,
         torch=str(torch.__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.training.seed,
-        data_hash=_hash(pieces),
+        data_hash=_hash(pieces, spill),
         config_hash=hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest(),
     )
 
 
-def _hash(pieces: Sequence[Track]) -> str:
+def _hash(pieces: Sequence[Track], spill: Spill) -> str:
     data = hashlib.sha256()
-    for piece in pieces:
+    for piece in spill.one_by_one(pieces):
         data.update(np.ascontiguousarray(piece.x).data)
     return data.hexdigest()
