@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PAGE = (Path(__file__).parents[1] / "docs" / "rnn-by-hand.md").read_text(encoding="utf-8")
 INPUTS, HIDDEN = 4, 6
 TOLERANCE = 1e-6
-"""Of features below 1. Only the page's last block meets float32, whose steps are near 1e-7 there."""
+"""Of features below 1. Only the page's last block meets float32 at all."""
 
 Floats = NDArray[np.float64]
 
