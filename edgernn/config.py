@@ -78,6 +78,9 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Share of the recording for early stopping."""
     calibration: float = 0.25
     """Share of the recording, its end, for calibration: training never sees it."""
+    memory_gb: float = 2.0
+    """Samples beyond so many GB are kept in files in the run folder while training: recordings may
+    be larger than the memory. Weights do not depend on it."""
     threads: int = 1
     """Of the CPU. These networks are small: a second thread gained nothing on idle cores
     (benchmarks/RESULTS.md), and took ten times as long on busy ones."""
@@ -101,6 +104,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "hide": (0.0, 0.9),
             "validation": (0.05, 0.45),
             "calibration": (0.05, 0.45),
+            "memory_gb": (0.0, 1e6),
             "threads": (1, 1024),
             "seed": (0, 2**63 - 1),
         }

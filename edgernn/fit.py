@@ -1,10 +1,11 @@
 """The training loop, as the model will run: parallel streams, state carried on."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edgernn.checkpoint import Checkpoint
@@ -16,23 +17,40 @@ from edgernn.optimizer import Optimizer
 from edgernn.ranks import Ranks
 from edgernn.recording import Track
 from edgernn.run import EpochLoss, pick_device
+from edgernn.spill import IN_MEMORY, Spill
 from edgernn.stretches import Stretches, side_by_side
 
+Doubles = NDArray[np.float64]
+
 ALONE = Ranks()
-VALIDATION_BLOCK = 1024
-"""Samples of every stream that are validated at a time: bounds the memory, not the result."""
+SCALING_BLOCK = 65_536
+"""Samples of a piece that are added up at a time."""
+RELEASE_EVERY = 64
+"""Chunks between two times that the pages of a mapped recording are let go."""
+VALIDATION_BLOCK = 65_536
+"""Samples, of all streams, that are validated at a time: bounds the memory."""
 
 
-def fit_scaling(model: Model, pieces: Sequence[Track]) -> None:
+def fit_scaling(model: Model, pieces: Sequence[Track], spill: Spill = IN_MEMORY) -> None:
     """Set the model's centre and scale to each channel's mean and standard deviation."""
-    x = np.concatenate([piece.x for piece in pieces]).astype(np.float64)
-    present = np.isfinite(x)
-    count = np.maximum(present.sum(0), 1)
-    centre = np.where(present, x, 0.0).sum(0) / count
-    spread = np.sqrt((np.where(present, x - centre, 0.0) ** 2).sum(0) / count)
+    count = np.maximum(_sum_over(pieces, lambda x: np.ones_like(x), spill), 1)
+    centre = _sum_over(pieces, lambda x: x, spill) / count
+    spread = np.sqrt(_sum_over(pieces, lambda x: (x - centre) ** 2, spill) / count)
     floor = 1e-6 * np.maximum(np.abs(centre), 1.0)  # a channel that never moved
     model.centre.copy_(torch.from_numpy(centre))
     model.scale.copy_(torch.from_numpy(np.maximum(spread, floor)))
+
+
+def _sum_over(
+    pieces: Sequence[Track], function: Callable[[Doubles], Doubles], spill: Spill
+) -> Doubles:
+    """Sum of a function of the present values of every channel (C,), block by block."""
+    total = np.zeros(pieces[0].x.shape[1])
+    for piece in spill.one_by_one(pieces):
+        for start in range(0, len(piece.x), SCALING_BLOCK):
+            x = piece.x[start : start + SCALING_BLOCK].astype(np.float64)
+            total += np.where(np.isfinite(x), function(x), 0.0).sum(0)
+    return total
 
 
 def fit(
@@ -44,6 +62,7 @@ def fit(
     ranks: Ranks = ALONE,
     checkpoint: Checkpoint | None = None,
     resume: bool = False,
+    spill: Spill = IN_MEMORY,
 ) -> list[EpochLoss]:
     """Stateful truncated back-propagation through time (Williams and Peng 1990), early stopping;
     the model ends with the weights of its best epoch, on the CPU.
@@ -54,7 +73,7 @@ def fit(
     device = pick_device(config.device)
     is_bf16 = _takes_bf16(config.precision, device)
     x, held_out = (
-        side_by_side(pieces, config.streams, at_least=config.chunk)  # (T, N, C)
+        side_by_side(pieces, config.streams, at_least=config.chunk, spill=spill)  # (T, N, C)
         for pieces in (stretches.fit, stretches.validation)
     )
     streams = x.shape[1]
@@ -65,7 +84,9 @@ def fit(
         )
     model.to(device)
     ranks.copy_from_first(model.state_dict().values())
-    x, held_out = (part[:, ranks.share(part.shape[1])].to(device) for part in (x, held_out))
+    x, held_out = (part[:, ranks.share(part.shape[1])] for part in (x, held_out))
+    if not spill.is_used:  # else chunk by chunk
+        x, held_out = x.to(device), held_out.to(device)
     optimizer = Optimizer(model, config)
     losses, best = _begin(model, optimizer, checkpoint if resume else None)
     if not ranks.agree_on(len(losses), device):
@@ -75,9 +96,17 @@ def fit(
     while not _is_over(losses, config):
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             training = _train_epoch(
-                model, x, config, optimizer, streams, ranks, epoch=len(losses) + 1, bf16=is_bf16
+                model,
+                x,
+                config,
+                optimizer,
+                streams,
+                ranks,
+                epoch=len(losses) + 1,
+                bf16=is_bf16,
+                spill=spill,
             )
-        validation = mean_loss(model, held_out, ranks)
+        validation = mean_loss(model, held_out, ranks, spill)
         losses.append(EpochLoss(len(losses) + 1, training, validation, optimizer.rate))
         on_epoch(losses[-1])
         if not math.isfinite(training + validation):
@@ -126,10 +155,11 @@ def _train_epoch(
     *,
     epoch: int,
     bf16: bool,
+    spill: Spill = IN_MEMORY,
 ) -> float:
     """One pass over x (T, N, C), this process's of all `streams`, with a step of the optimiser per
     chunk; the mean loss of a value."""
-    device, mine = x.device, ranks.share(streams)
+    device, mine = model.centre.device, ranks.share(streams)
     # what is hidden is drawn for all streams, so that it does not depend on who has which
     generator = torch.Generator(device).manual_seed(_seed(config.seed, epoch, 0))
     torch.manual_seed(_seed(config.seed, epoch, 1 + ranks.rank))  # dropout's
@@ -137,7 +167,7 @@ def _train_epoch(
     parameters = [p for p in model.parameters() if p.requires_grad]
     state = model.fresh_state(x.shape[1])
     total = torch.zeros(2, dtype=torch.float64, device=device)  # on the device: no waiting for it
-    for chunk in torch.split(x, config.chunk):  # views, (chunk, N, C)
+    for chunk in _chunks(x, config.chunk, device, spill):  # (chunk, N, C)
         hidden = hide((len(chunk), streams, x.shape[2]), config.hide, generator)[:, mine]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss, values, after = model.loss(chunk, hidden, *state)
@@ -154,16 +184,26 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def mean_loss(model: Model, x: Tensor, ranks: Ranks = ALONE) -> float:
+def mean_loss(model: Model, x: Tensor, ranks: Ranks = ALONE, spill: Spill = IN_MEMORY) -> float:
     """Mean negative log-likelihood of a value of x (T, N, C), from fresh states; of all processes'
     streams."""
     model.eval()
-    total = torch.zeros(2, dtype=torch.float64, device=x.device)
+    device = model.centre.device
+    total = torch.zeros(2, dtype=torch.float64, device=device)
     state = model.fresh_state(x.shape[1])
-    for block in torch.split(x, VALIDATION_BLOCK) if x.shape[1] else ():
+    size = max(1, VALIDATION_BLOCK // max(1, x.shape[1]))
+    for block in _chunks(x, size, device, spill) if x.shape[1] else ():
         loss, values, state = model.loss(block, torch.zeros_like(block), *state)
         total += torch.stack([loss, values])
     return _mean(ranks.add_up(total))
+
+
+def _chunks(x: Tensor, size: int, device: torch.device, spill: Spill) -> Iterator[Tensor]:
+    """x (T, N, C) in pieces of `size` samples: views of it where it is on the device."""
+    for i, chunk in enumerate(torch.split(x, size)):
+        yield chunk.to(device)
+        if spill.is_used and i % RELEASE_EVERY == RELEASE_EVERY - 1:
+            spill.release()
 
 
 def _mean(total: Tensor) -> float:

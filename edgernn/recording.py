@@ -209,6 +209,9 @@ def segments(track: Track, *, period_s: float, max_gap_s: float) -> list[Track]:
 def _filled(track: Track, rows: slice, steps: npt.NDArray[np.int64]) -> Track:
     """The rows of one segment, each at its step, with NaN rows in between."""
     time_s, x = track.time_s[rows], track.x[rows]
+    if (steps == 1).all():  # nothing is missing: the samples as they are
+        label = None if track.label is None else track.label[rows]
+        return Track(track.stream, time_s, x, label)
     place = np.concatenate([[0], np.cumsum(steps)])  # (T,) of each sample in the segment
     every = np.arange(place[-1] + 1)
     filled = np.full((len(every), x.shape[1]), np.nan, dtype=np.float32)

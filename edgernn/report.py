@@ -1,6 +1,6 @@
 """Parts of pictures: losses, signals, scores, shades. No detector, no page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgernn.card import Card
 from edgernn.envelope import COLUMNS, envelope
+from edgernn.reach import Reach
 from edgernn.recording import Track
 from edgernn.run import EpochLoss
 from edgernn.spans import runs
@@ -40,6 +41,21 @@ def plot_losses(path: Path, losses: Sequence[EpochLoss]) -> None:
         axes.axvline(best.epoch, color=ORANGE, lw=1, ls="--", label=f"kept: epoch {best.epoch}")
         axes.set_xlabel("epoch")
         axes.set_ylabel("negative log-likelihood of a value")
+        axes.legend(frameon=False)
+        figure.savefig(path, dpi=130)
+
+
+def plot_reach(path: Path, reaches: Mapping[str, Reach]) -> None:
+    """Norm of the gradient against the time lag, before and after training."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.subplots()
+        for colour, (when, reach) in zip((GREY, BLUE), reaches.items(), strict=False):
+            lags = np.arange(1, len(reach.norms) + 1)
+            axes.semilogy(lags, reach.norms, color=colour, label=f"{when} training")
+        axes.axvline(reach.chunk, color=ORANGE, lw=1, ls="--", label="training.chunk")
+        axes.set_xlabel("samples back")
+        axes.set_ylabel("norm of the loss's gradient with respect to the sample")
         axes.legend(frameon=False)
         figure.savefig(path, dpi=130)
 

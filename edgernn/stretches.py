@@ -12,6 +12,7 @@ from torch import Tensor
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
 from edgernn.recording import Recording, Track, read_recording, segments
+from edgernn.spill import IN_MEMORY, Spill
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,17 @@ class Stretches:
     calibration: list[Track]
 
 
-def read_recordings(config: Config, base: Path) -> Recording:
-    """Every file of the configuration as one recording; all must have the same channels."""
+MOST_TO_CALIBRATE = 1_000_000
+"""Samples; calibration holds all of its part in memory, and more would not change a threshold."""
+BLOCK = 4096
+"""Samples that are copied at a time."""
+
+
+def read_recordings(config: Config, base: Path, spill: Spill = IN_MEMORY) -> Recording:
+    """Every file of the configuration as one recording; all must have the same channels.
+
+    Files are read one after the other, and their samples kept by `spill`.
+    """
     files = config.files(base)
     if not files:
         raise EdgernnError(
@@ -51,11 +61,9 @@ def read_recordings(config: Config, base: Path) -> Recording:
             notes.setdefault(note, []).append(path.name)
         for track in part.tracks:
             head = _head(track, item.first_rows)
-            if config.task == "classify":
-                tracks.append(head)
-                continue
-            healthy, labelled = _leave_out_faults(head)
-            tracks.append(healthy)
+            kept, labelled = (head, 0) if config.task == "classify" else _leave_out_faults(head)
+            time_s, x = spill.keep(kept.time_s), spill.keep(kept.x)
+            tracks.append(Track(kept.stream, time_s, x, kept.label))
             if labelled:
                 note = f"{labelled} rows labelled as faults are left out"
                 notes.setdefault(note, []).append(path.name)
@@ -65,23 +73,26 @@ def read_recordings(config: Config, base: Path) -> Recording:
     )
 
 
-def split(recording: Recording, config: Config) -> Stretches:
+def split(recording: Recording, config: Config, spill: Spill = IN_MEMORY) -> Stretches:
     """Cut every track along time: the first part to fit, then validation, the end calibration.
 
     A calibration piece begins one warm-up early, with samples that only warm the detector up:
-    a short recording has none to spare.
+    a short recording has none to spare. Of a very long one less is kept for calibration.
     """
     lead = config.warm_up
     parts: tuple[list[Track], list[Track], list[Track]] = ([], [], [])
-    for track in recording.tracks:
+    samples = sum(len(track.time_s) for track in recording.tracks)
+    share = min(config.training.calibration, MOST_TO_CALIBRATE / max(samples, 1))
+    for track in spill.one_by_one(recording.tracks):
         pieces = segments(
             track, period_s=recording.period_s, max_gap_s=max_gap_s(recording, config)
         )
         total = sum(len(piece.time_s) for piece in pieces)
-        to = total - round(total * config.training.calibration)
+        to = total - round(total * share)
         fit_to = to - round(total * config.training.validation)
         start = 0
-        for piece in pieces:
+        for filled in pieces:
+            piece = _kept(filled, track, spill)
             end = start + len(piece.time_s)
             wanted = [(start, fit_to), (max(fit_to, start), to)]
             if end > to:
@@ -102,17 +113,29 @@ def max_gap_s(recording: Recording, config: Config) -> float:
     return 60 * recording.period_s if config.max_gap_s is None else config.max_gap_s
 
 
-def side_by_side(pieces: Sequence[Track], streams: int, *, at_least: int) -> Tensor:
+def side_by_side(
+    pieces: Sequence[Track], streams: int, *, at_least: int, spill: Spill = IN_MEMORY
+) -> Tensor:
     """Contiguous pieces → (T, N, C): about `streams` parallel ones of equal length, NaN at the
     ends of shorter ones."""
     total = sum(len(piece.x) for piece in pieces)
     length = max(at_least, math.ceil(total / streams))
     parts = [piece.x[i : i + length] for piece in pieces for i in range(0, len(piece.x), length)]
     parts = [part for part in parts if len(part) > 1]
-    together = np.full((max(map(len, parts)), len(parts), parts[0].shape[1]), np.nan, np.float32)
-    for n, part in enumerate(parts):
-        together[: len(part), n] = part
+    together = spill.empty((max(map(len, parts)), len(parts), parts[0].shape[1]))
+    for start in range(0, len(together), BLOCK):
+        for n, part in enumerate(parts):
+            taken = part[start : start + BLOCK]
+            together[start : start + len(taken), n] = taken
+        spill.release()
     return torch.from_numpy(together)
+
+
+def _kept(piece: Track, track: Track, spill: Spill) -> Track:
+    """A piece whose samples are the track's own, or where a gap was filled, kept by `spill`."""
+    if np.may_share_memory(piece.x, track.x):
+        return piece
+    return Track(piece.stream, spill.keep(piece.time_s), spill.keep(piece.x), piece.label)
 
 
 def _head(track: Track, rows: int | None) -> Track:

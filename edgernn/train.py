@@ -14,7 +14,7 @@ from torch import Tensor
 from edgernn import __version__
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance, Tail
 from edgernn.checkpoint import Checkpoint, Origin
-from edgernn.config import Config
+from edgernn.config import Config, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.fit import ALONE, fit, fit_scaling
 from edgernn.lessons import (
@@ -29,10 +29,13 @@ from edgernn.nets.classifier import Classifier
 from edgernn.nets.detector import Detector
 from edgernn.nets.forecaster import Forecaster
 from edgernn.nets.heads import HeadConfig
+from edgernn.nets.model import Model
 from edgernn.ranks import Ranks
+from edgernn.reach import PLACES, Reach, measure_reach
 from edgernn.recording import Recording, Track, check_readable
 from edgernn.run import HEALTHY, EpochLoss, Run, build_model
-from edgernn.stretches import Stretches, max_gap_s, split
+from edgernn.spill import IN_MEMORY, Spill
+from edgernn.stretches import Stretches, max_gap_s, side_by_side, split
 from edgernn.tails import FEWEST_SAMPLES, fit_tail
 
 Floats = NDArray[np.float32]
@@ -51,34 +54,40 @@ def train(
     *,
     name: str,
     on_epoch: Callable[[EpochLoss], None] = lambda _: None,
+    on_reach: Callable[[str, Reach], None] | None = None,
     ranks: Ranks = ALONE,
     folder: Path | None = None,
     resume: bool = False,
+    spill: Spill = IN_MEMORY,
 ) -> tuple[Run, list[EpochLoss]]:
     """Train and calibrate a model of the configuration's task on a recording: a healthy one, or,
     to classify, one with labels.
 
-    `name` is used where the configuration gives none. `ranks`: the processes that train together.
-    `folder`: where a checkpoint is kept meanwhile, and with `resume` gone on from; it stays there
-    until the caller has saved the run. Returns the run and the loss of every epoch.
+    `name` is used where the configuration gives none. `on_reach` is told how far back the gradient
+    reaches, with the word "before" or "after" (training); without it nothing is measured. `ranks`:
+    the processes that train together. `folder`: where a checkpoint is kept meanwhile, and with
+    `resume` gone on from; it stays there until the caller has saved the run. `spill` keeps the
+    samples. Returns the run and the loss of every epoch.
     Raises EdgernnError for a recording that is too short, and for all else before the first epoch.
     """
     period_s = recording.period_s
-    stretches = split(recording, config)
-    channels = _channels(recording, stretches.fit)
+    stretches = split(recording, config, spill)
+    channels = _channels(recording, stretches.fit, spill)
     classes = find_classes(recording) if config.task == "classify" else ()
     model = build_model(config, recording.channels, classes=classes)
     warm_up = config.warm_up + model.delay
-    _check_held_out(recording, stretches, warm_up=warm_up)
+    _check_held_out(recording, stretches, spill, warm_up=warm_up)
     lessons = stretches
     if isinstance(model, Classifier):
         check_classes(stretches, classes, warm_up=warm_up)
-        lessons = with_answers(stretches, classes)
-        model.weigh(torch.from_numpy(count_classes(stretches.fit, classes)))
+        lessons = with_answers(stretches, classes, spill)
+        model.weigh(torch.from_numpy(count_classes(lessons.fit, classes)))
     healthy = _healthy(recording, stretches)
     check_readable(Path(HEALTHY), healthy)
-    checkpoint = None if folder is None else Checkpoint(folder, _origin(config, lessons))
-    fit_scaling(model, stretches.fit)
+    checkpoint = None if folder is None else Checkpoint(folder, _origin(config, lessons, spill))
+    fit_scaling(model, stretches.fit, spill)
+    if on_reach is not None:
+        on_reach("before", _reach(model, lessons, config.training))
     losses = fit(
         model,
         lessons,
@@ -87,7 +96,10 @@ def train(
         ranks=ranks,
         checkpoint=checkpoint,
         resume=resume,
+        spill=spill,
     )
+    if on_reach is not None:
+        on_reach("after", _reach(model, lessons, config.training))
     tails: tuple[Tail, ...] = ()
     match model:
         case Detector():
@@ -115,7 +127,7 @@ def train(
         alarm=config.alarm or AlarmRule.for_period(period_s),
         quantization="none",
         tolerance=0.0,
-        provenance=_provenance(config, lessons.fit),
+        provenance=_provenance(config, lessons.fit, spill),
     )
     return Run(config, card, model.eval(), healthy), losses
 
@@ -200,34 +212,51 @@ def _healthy(recording: Recording, stretches: Stretches) -> Recording:
     return Recording(recording.channels, recording.units, tracks, recording.period_s, ())
 
 
-def _origin(config: Config, stretches: Stretches) -> Origin:
+def _origin(config: Config, stretches: Stretches, spill: Spill) -> Origin:
     """What the weights follow from."""
-    plain = msgspec.to_builtins(config)
+    plain = msgspec.json.decode(msgspec.json.encode(config))
     pieces = [*stretches.fit, *stretches.validation, *stretches.calibration]
+    del plain["training"]["memory_gb"]  # where samples are kept changes no weight
     keys = {key: plain[key] for key in ("task", "network", "head", "forecast", "score", "training")}
-    return Origin(keys, _hash(pieces))
+    return Origin(keys, _hash(pieces, spill))
 
 
-def _check_held_out(recording: Recording, stretches: Stretches, *, warm_up: int) -> None:
+def _reach(model: Model, stretches: Stretches, training: TrainingConfig) -> Reach:
+    """How far back the gradient of a loss reaches, on what is learnt from."""
+    samples = PLACES * 2 * training.chunk + 1
+    pieces = [Track(p.stream, p.time_s[:samples], p.x[:samples], None) for p in stretches.fit]
+    longest = sorted(pieces, key=lambda p: -len(p.x))[: training.streams]
+    return measure_reach(model, side_by_side(longest, 1, at_least=samples), chunk=training.chunk)
+
+
+def _check_held_out(
+    recording: Recording, stretches: Stretches, spill: Spill, *, warm_up: int
+) -> None:
     """Said before an hour of training, not after it."""
-    calibration = np.concatenate([piece.x[warm_up:] for piece in stretches.calibration])
-    validation = np.concatenate([piece.x for piece in stretches.validation])
-    left = int(np.isfinite(calibration).any(axis=1).sum())
+    calibration = [piece.x[warm_up:] for piece in stretches.calibration]
+    left = sum(int(np.isfinite(x).any(axis=1).sum()) for x in spill.one_by_one(calibration))
     if left < FEWEST_SAMPLES:
         raise EdgernnError(
             f"the recording is too short: {left} samples are left to calibrate with, at least "
             f"{FEWEST_SAMPLES} are needed; record longer"
         )
-    for x, what in ((validation, "decides when to stop"), (calibration, "is calibrated with")):
-        if empty := [n for n, c in zip(recording.channels, x.T, strict=True) if np.isnan(c).all()]:
-            raise EdgernnError(f"channel {', '.join(empty)}: no value in the part that {what}")
+    validation = [piece.x for piece in stretches.validation]
+    _check_values(recording, validation, spill, "decides when to stop")
+    _check_values(recording, calibration, spill, "is calibrated with")
 
 
-def _channels(recording: Recording, pieces: Sequence[Track]) -> tuple[Channel, ...]:
-    x = np.concatenate([piece.x for piece in pieces])
-    if empty := [n for n, c in zip(recording.channels, x.T, strict=True) if np.isnan(c).all()]:
-        raise EdgernnError(f"channel {', '.join(empty)}: no value in the part that is learnt from")
-    low, high = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
+def _check_values(recording: Recording, parts: Sequence[Floats], spill: Spill, what: str) -> None:
+    """Every channel has a value somewhere in the parts (T, C)."""
+    is_there = np.any([np.isfinite(x).any(axis=0) for x in spill.one_by_one(parts)], axis=0)  # (C,)
+    if empty := [n for n, there in zip(recording.channels, is_there, strict=True) if not there]:
+        raise EdgernnError(f"channel {', '.join(empty)}: no value in the part that {what}")
+
+
+def _channels(recording: Recording, pieces: Sequence[Track], spill: Spill) -> tuple[Channel, ...]:
+    _check_values(recording, [piece.x for piece in pieces], spill, "is learnt from")
+    ends = [(np.fmin.reduce(p.x), np.fmax.reduce(p.x)) for p in spill.one_by_one(pieces)]
+    low = np.fmin.reduce([one[0] for one in ends])  # (C,), without what is missing
+    high = np.fmax.reduce([one[1] for one in ends])
     return tuple(
         Channel(name, unit, float(low[c]), float(high[c]))
         for c, (name, unit) in enumerate(zip(recording.channels, recording.units, strict=True))
@@ -239,19 +268,19 @@ def _describe(config: Config, channels: int) -> str:
     return f"{channels} → {config.network}{heads}"
 
 
-def _provenance(config: Config, pieces: Sequence[Track]) -> Provenance:
+def _provenance(config: Config, pieces: Sequence[Track], spill: Spill) -> Provenance:
     return Provenance(
         edgernn=__version__,
         torch=str(torch.__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.training.seed,
-        data_hash=_hash(pieces),
+        data_hash=_hash(pieces, spill),
         config_hash=hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest(),
     )
 
 
-def _hash(pieces: Sequence[Track]) -> str:
+def _hash(pieces: Sequence[Track], spill: Spill) -> str:
     data = hashlib.sha256()
-    for piece in pieces:
+    for piece in spill.one_by_one(pieces):
         data.update(np.ascontiguousarray(piece.x).data)
     return data.hexdigest()

@@ -19,12 +19,15 @@ from edgernn.errors import EdgernnError
 from edgernn.fit import best_of
 from edgernn.house import simulate_house
 from edgernn.layout import Columns
-from edgernn.ranks import joined
+from edgernn.ranks import Ranks, joined
+from edgernn.reach import Reach
 from edgernn.recording import write_recording
-from edgernn.report import plot_losses
+from edgernn.report import plot_losses, plot_reach
 from edgernn.run import CONFIG, EpochLoss, Run, save_run
 from edgernn.settings import check_is_writable, make_folder, read_settings
 from edgernn.simulate import parse_fault, simulate_pump
+from edgernn.spill import NAME as SAMPLES
+from edgernn.spill import Spill
 from edgernn.stretches import read_recordings
 from edgernn.train import train as train_detector
 
@@ -98,6 +101,7 @@ def simulate(
 @click.option("--false-alarms", help='Budget per stream, such as "1/week" (the default).')
 @column_options
 @click.option("--force", is_flag=True, help="Write into a run folder that is there already.")
+@click.option("--diagnose", is_flag=True, help="Plot how far back the gradient reaches.")
 @click.option("--resume", is_flag=True, help="Go on where the same command was interrupted.")
 def train(
     sources: tuple[Path, ...],
@@ -108,6 +112,7 @@ def train(
     false_alarms: str | None,
     force: bool,
     resume: bool,
+    diagnose: bool,
     **columns: Any,
 ) -> None:
     """Train a detector on SOURCES: healthy recordings, or one .toml training file.
@@ -128,9 +133,9 @@ def train(
     config = _override(config, seed=seed, epochs=epochs, period_s=period_s)
     _check_folder(folder, force=force, resume=resume)
     torch.set_num_threads(config.training.threads)
-    with joined(config.training.device) as ranks:
+    with joined(config.training.device) as ranks, _spill(folder, config, ranks) as spill:
         say = click.echo if ranks.is_first else _say_nothing
-        recording = read_recordings(config, base)
+        recording = read_recordings(config, base, spill)
         if false_alarms is not None:
             if config.task != "anomaly":
                 raise EdgernnError(f'--false-alarms: only for task "anomaly", got "{config.task}"')
@@ -151,6 +156,13 @@ def train(
         )
         together = f" in {ranks.count} processes" if ranks.count > 1 else ""
         say(f"training, at most {config.training.epochs} epochs{together}")
+        reaches: dict[str, Reach] = {}
+
+        def tell_reach(when: str, reach: Reach) -> None:
+            reaches[when] = reach
+            for sentence in reach.sentences(config.network.kind):
+                say(f"{when} training: {sentence}")
+
         is_hidden = None if ranks.is_first else True  # None: unless there is no terminal
         with tqdm(total=config.training.epochs, unit="epoch", disable=is_hidden) as bar:
             run, losses = train_detector(
@@ -158,11 +170,15 @@ def train(
                 recording,
                 name=folder.name,
                 on_epoch=lambda loss: _show(bar, loss),
+                on_reach=tell_reach if diagnose and ranks.is_first else None,
                 ranks=ranks,
                 folder=folder,
                 resume=resume,
+                spill=spill,
             )
         if ranks.is_first:
+            if reaches:
+                plot_reach(folder / "gradient.png", reaches)
             _save(folder, replace(run, config=config.seen_from(folder, base)), losses)
 
 
@@ -208,6 +224,12 @@ def _aim(run: Run) -> str:
             return f"{card.horizon} samples ahead, {card.horizon * card.period_s:g} s"
     limits = Limits.from_rule(card.alarm, card)
     return f"threshold {limits.enter:.2f} for {card.alarm.false_alarms}"
+
+
+def _spill(folder: Path, config: Config, ranks: Ranks) -> Spill:
+    """Where samples are kept that are too many for the memory; every process has its own."""
+    limit_bytes = config.training.memory_gb * 1e9
+    return Spill(folder / f"{SAMPLES}.{ranks.rank}", limit_bytes=limit_bytes)
 
 
 def _say_nothing(_: str) -> None:
