@@ -10,6 +10,7 @@ from edgernn.errors import EdgernnError
 from edgernn.nets.classifier import Classifier
 from edgernn.nets.forecaster import Forecaster
 from edgernn.recording import Recording, Track
+from edgernn.spill import IN_MEMORY, Spill
 from edgernn.stretches import Stretches
 
 Floats = NDArray[np.float32]
@@ -57,20 +58,22 @@ def check_classes(stretches: Stretches, classes: Sequence[str], *, warm_up: int)
             )
 
 
-def with_answers(stretches: Stretches, classes: Sequence[str]) -> Stretches:
+def with_answers(
+    stretches: Stretches, classes: Sequence[str], spill: Spill = IN_MEMORY
+) -> Stretches:
     """The same stretches with one more column of x: the index of the sample's class, NaN where
     nothing was observed."""
     return Stretches(
         *(
-            [_with_answer(piece, classes) for piece in part]
+            [_kept(_with_answer(piece, classes), spill) for piece in part]
             for part in (stretches.fit, stretches.validation, stretches.calibration)
         )
     )
 
 
 def count_classes(pieces: Sequence[Track], classes: Sequence[str]) -> NDArray[np.int64]:
-    """(L,) observed samples of each class."""
-    answers = np.concatenate([_with_answer(piece, classes).x[:, -1] for piece in pieces])
+    """(L,) observed samples of each class, in pieces with their answers."""
+    answers = np.concatenate([piece.x[:, -1] for piece in pieces])
     return np.bincount(answers[np.isfinite(answers)].astype(np.int64), minlength=len(classes))
 
 
@@ -125,6 +128,10 @@ def classes_of(track: Track) -> NDArray[np.str_]:
     if track.label is None:
         return np.full(len(track.time_s), HEALTHY)
     return np.where(track.label == "", HEALTHY, track.label)
+
+
+def _kept(piece: Track, spill: Spill) -> Track:
+    return Track(piece.stream, piece.time_s, spill.keep(piece.x), piece.label)
 
 
 def _with_answer(piece: Track, classes: Sequence[str]) -> Track:

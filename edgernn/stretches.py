@@ -61,9 +61,9 @@ def read_recordings(config: Config, base: Path, spill: Spill = IN_MEMORY) -> Rec
             notes.setdefault(note, []).append(path.name)
         for track in part.tracks:
             head = _head(track, item.first_rows)
-            healthy, labelled = (head, 0) if config.task == "classify" else _leave_out_faults(head)
-            time_s, x = spill.keep(healthy.time_s), spill.keep(healthy.x)
-            tracks.append(Track(healthy.stream, time_s, x, healthy.label))
+            kept, labelled = (head, 0) if config.task == "classify" else _leave_out_faults(head)
+            time_s, x = spill.keep(kept.time_s), spill.keep(kept.x)
+            tracks.append(Track(kept.stream, time_s, x, kept.label))
             if labelled:
                 note = f"{labelled} rows labelled as faults are left out"
                 notes.setdefault(note, []).append(path.name)

@@ -80,8 +80,8 @@ def train(
     lessons = stretches
     if isinstance(model, Classifier):
         check_classes(stretches, classes, warm_up=warm_up)
-        lessons = with_answers(stretches, classes)
-        model.weigh(torch.from_numpy(count_classes(stretches.fit, classes)))
+        lessons = with_answers(stretches, classes, spill)
+        model.weigh(torch.from_numpy(count_classes(lessons.fit, classes)))
     healthy = _healthy(recording, stretches)
     check_readable(Path(HEALTHY), healthy)
     checkpoint = None if folder is None else Checkpoint(folder, _origin(config, lessons, spill))

@@ -1,5 +1,6 @@
 """Classifier and forecaster: trained, saved, evaluated; figures against figures by hand."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from edgernn.run import load_run, save_run
 from edgernn.simulate import parse_fault, simulate_pump
 from edgernn.stretches import read_recordings
 from edgernn.train import train
+from edgernn.workstation import simulate
+from edgernn.workstation import train as train_command
 
 LABELS = ("", "leak")
 
@@ -216,3 +219,55 @@ def test_a_horizon_that_training_cannot_reach_is_refused() -> None:
     text = 'task = "forecast"\n[[recording]]\npath = "a"\n[forecast]\nhorizon = 40\n'
     with pytest.raises(msgspec.ValidationError, match=r"do not fit twice into training.chunk, 64"):
         msgspec.toml.decode(text, type=Config)
+
+
+def test_the_training_files_of_the_docs_are_read() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert [msgspec.toml.decode(block, type=Config).task for block in blocks] == [
+        "classify",
+        "forecast",
+    ]
+
+
+@pytest.fixture(scope="module")
+def house_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = small("forecast", forecast=ForecastConfig(horizon=2))
+    run, losses = train(config, simulate_house(hours=24 * 14, seed=1), name="house")
+    folder = tmp_path_factory.mktemp("run") / "house"
+    save_run(folder, run, losses)
+    write_recording(folder / "week.csv", simulate_house(hours=24 * 7, seed=2))
+    return folder
+
+
+@pytest.mark.parametrize("option", [["--folds", "3"], ["--false-alarms", "1/day"]])
+def test_what_is_for_anomalies_alone_is_refused_when_evaluating(
+    house_run: Path, option: list[str]
+) -> None:
+    with pytest.raises(EdgernnError, match=r'only for task "anomaly", .* is for "forecast"'):
+        evaluate.main([str(house_run), str(house_run / "week.csv"), *option], standalone_mode=False)
+
+
+def test_a_forecasters_evaluation_says_how_far_it_beats_doing_nothing(house_run: Path) -> None:
+    done = CliRunner().invoke(evaluate, [str(house_run), str(house_run / "week.csv")])
+    assert done.exit_code == 0, done.output
+    assert [line.split()[0] for line in done.output.splitlines()[1:5]] == [
+        "power",
+        "forecast",
+        "persistence",
+        "day",
+    ]
+
+
+def test_a_budget_is_refused_when_training_for_another_task(house_run: Path) -> None:
+    file = house_run / "again.toml"
+    file.write_text('task = "forecast"\n[[recording]]\npath = "week.csv"\n')
+    arguments = [str(file), "-o", str(house_run / "again"), "--false-alarms", "1/day"]
+    with pytest.raises(EdgernnError, match='--false-alarms: only for task "anomaly", got "fore'):
+        train_command.main(arguments, standalone_mode=False)
+
+
+def test_a_house_has_no_faults(tmp_path: Path) -> None:
+    arguments = ["house", "-o", str(tmp_path / "h.csv"), "--fault", "leak@1h"]
+    with pytest.raises(EdgernnError, match="--fault: only for a pump"):
+        simulate.main(arguments, standalone_mode=False)

@@ -84,6 +84,27 @@ def test_an_alert_delivered_twice_is_printed_once(mosquitto: Mosquitto) -> None:
     assert lines == [LINE, LINE]
 
 
+def test_classes_and_forecasts_are_printed_beside_alerts(mosquitto: Mosquitto) -> None:
+    said = {"time": ALERT["time"], "since": ALERT["onset"], "class": "leak", "probability": 0.5}
+    told = {
+        "time": ALERT["time"],
+        "period_s": 900.0,
+        "channels": [{"name": "power", "unit": "kW", "mean": [1, 2.5], "spread": [0.1, 0.2]}],
+    }
+    with watching(mosquitto, count=4) as (lines, publish):
+        publish(said, "edgernn/pi/p7/class")
+        publish(told, "edgernn/pi/p7/forecast")
+        publish(told, "edgernn/pi/p7/forecast")
+        publish(said | {"class": None, "probability": None, "time": 7}, "edgernn/pi/p7/class")
+        publish(ALERT)
+    assert lines == [
+        "2026-05-28T20:26:40.000Z  pi/p7  class  leak  0.50 since 2026-05-28T20:26:38.000Z",
+        "2026-05-28T20:26:40.000Z  pi/p7  forecast  power 1 … 2.5 ± 0.2 kW in 30 min",
+        "1970-01-01T00:00:07.000Z  pi/p7  class  unknown  starts afresh after a gap",
+        LINE,
+    ]
+
+
 def test_what_is_no_alert_is_said_and_passed_over(mosquitto: Mosquitto) -> None:
     with watching(mosquitto, count=1) as (lines, publish):
         publish(b"\xff")
