@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure import pump, table
 from edgernn.config import Config, TrainingConfig
-from edgernn.stretches import side_by_side, split
+from edgernn.training.stretches import side_by_side, split
 
 WINDOW = 100
 """Samples that a sliding window looks back on for the forecast of one."""

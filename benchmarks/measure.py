@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edgernn.config import Config, TrainingConfig
 from edgernn.recording import Recording
-from edgernn.simulate import simulate_pump
-from edgernn.train import train
+from edgernn.simulate.pump import simulate_pump
+from edgernn.training.train import train
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph
 from edgernn_export.quantize import quantize_int8

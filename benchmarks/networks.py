@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from benchmarks.measure import interleaved, table
 from edgernn.alarm import Limits
 from edgernn.config import Config, RecordingConfig, ScoreConfig, TrainingConfig
-from edgernn.evaluate import score_recording
+from edgernn.evaluation.evaluate import score_recording
+from edgernn.evaluation.metrics import Metrics, measure
 from edgernn.layout import Columns
-from edgernn.metrics import Metrics, measure
 from edgernn.nets import HeadConfig, NetworkConfig
 from edgernn.recording import Recording, Track, read_recording
 from edgernn.run import Run
-from edgernn.simulate import parse_fault, simulate_pump
-from edgernn.stretches import read_recordings
-from edgernn.train import train
+from edgernn.simulate.pump import parse_fault, simulate_pump
+from edgernn.training.stretches import read_recordings
+from edgernn.training.train import train
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import build_artefact
 

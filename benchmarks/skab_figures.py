@@ -13,7 +13,7 @@ from edgernn.calibration import enter_threshold, leave_threshold
 from edgernn.card import AlarmRule
 from edgernn.nets.detector import TailScores
 from edgernn.recording import Track
-from edgernn.tails import fit_tail
+from edgernn.training.tails import fit_tail
 
 HEALTHY_ROWS = 400
 """Of every file; SKAB's protocol: fit on these, score the rest."""

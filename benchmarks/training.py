@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from benchmarks.measure import pump, table
 from edgernn.config import Config, TrainingConfig
-from edgernn.fit import fit, fit_scaling, mean_loss
 from edgernn.recording import Recording
 from edgernn.run import EpochLoss, build_detector
-from edgernn.stretches import Stretches, side_by_side, split
+from edgernn.training.fit import fit, fit_scaling, mean_loss
+from edgernn.training.stretches import Stretches, side_by_side, split
 
 ROUNDS = 3
 EPOCHS = 4

@@ -21,16 +21,16 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "simulate": Command(
-        "edgernn.workstation:simulate", "Make a recording of a simulated machine.", "train"
+        "edgernn.simulate.command:simulate", "Make a recording of a simulated machine.", "train"
     ),
     "train": Command(
-        "edgernn.workstation:train", "Train a detector on a healthy recording.", "train"
+        "edgernn.training.command:train", "Train a detector on a healthy recording.", "train"
     ),
     "tune": Command(
         "edgernn_export.tune:tune", "Train many variants of a detector, and choose.", "tune"
     ),
     "evaluate": Command(
-        "edgernn.evaluation:evaluate", "Score a recording; metrics and a report.", "train"
+        "edgernn.evaluation.command:evaluate", "Score a recording; metrics and a report.", "train"
     ),
     "export": Command(
         "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"

@@ -1,20 +1,14 @@
-"""Parts of pictures: losses, signals, scores, shades. No detector, no page."""
+"""Parts of pictures: signals, scores, shades. No detector, no page."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edgernn.card import Card
 from edgernn.envelope import COLUMNS, envelope
-from edgernn.reach import Reach
 from edgernn.recording import Track
-from edgernn.run import EpochLoss
 from edgernn.spans import runs
 
 BLUE, ORANGE, RED, GREY = "#2b6cb0", "#c05621", "#c53030", "#a0aec0"
@@ -27,37 +21,6 @@ STYLE: Any = {
     "font.size": 9,
     "grid.alpha": 0.3,
 }
-
-
-def plot_losses(path: Path, losses: Sequence[EpochLoss]) -> None:
-    """Loss curves of a training as a picture."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.subplots()
-        epochs = [row.epoch for row in losses]
-        axes.plot(epochs, [row.training for row in losses], color=GREY, label="training")
-        axes.plot(epochs, [row.validation for row in losses], color=BLUE, label="validation")
-        best = min(losses, key=lambda row: row.validation)
-        axes.axvline(best.epoch, color=ORANGE, lw=1, ls="--", label=f"kept: epoch {best.epoch}")
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("negative log-likelihood of a value")
-        axes.legend(frameon=False)
-        figure.savefig(path, dpi=130)
-
-
-def plot_reach(path: Path, reaches: Mapping[str, Reach]) -> None:
-    """Norm of the gradient against the time lag, before and after training."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.subplots()
-        for colour, (when, reach) in zip((GREY, BLUE), reaches.items(), strict=False):
-            lags = np.arange(1, len(reach.norms) + 1)
-            axes.semilogy(lags, reach.norms, color=colour, label=f"{when} training")
-        axes.axvline(reach.chunk, color=ORANGE, lw=1, ls="--", label="training.chunk")
-        axes.set_xlabel("samples back")
-        axes.set_ylabel("norm of the loss's gradient with respect to the sample")
-        axes.legend(frameon=False)
-        figure.savefig(path, dpi=130)
 
 
 def plot_signals(axes: Axes, card: Card, track: Track) -> None:

@@ -10,8 +10,8 @@ from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.nets import NetworkConfig
 from edgernn.recording import write_recording
 from edgernn.run import Run
-from edgernn.simulate import parse_fault, simulate_pump
-from edgernn.train import train
+from edgernn.simulate.pump import parse_fault, simulate_pump
+from edgernn.training.train import train
 from edgernn_export.artefact import build_artefact
 
 ARTEFACT, HEALTHY, FAULTY = "pump.onnx", "healthy.csv", "faulty.csv"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgernn.curves import THRESHOLDS, USUAL_WIDTH, rank, soft_width, vus_pr
+from edgernn.evaluation.curves import THRESHOLDS, USUAL_WIDTH, rank, soft_width, vus_pr
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 6), st.sampled_from([False, False, True]), st.booleans()),

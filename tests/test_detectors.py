@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from runners import CHANNELS, NAMES, SPREAD, EngineRunner, healthy, samples
 
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance
-from edgernn.fit import fit_scaling
 from edgernn.nets import NETWORKS, Detector, HeadConfig, NetworkConfig
 from edgernn.nets.checks import (
     Outputs,
@@ -28,7 +27,8 @@ from edgernn.nets.checks import (
     check_same_detector,
 )
 from edgernn.recording import Track
-from edgernn.train import calibrate
+from edgernn.training.fit import fit_scaling
+from edgernn.training.train import calibrate
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph

@@ -8,15 +8,15 @@ import pytest
 import torch
 from cards import make_card, make_limits
 
-from edgernn import evaluate
 from edgernn.alarm import Limits
 from edgernn.errors import EdgernnError
-from edgernn.evaluate import ScoredTrack, score_recording
-from edgernn.metrics import measure
+from edgernn.evaluation import evaluate
+from edgernn.evaluation.evaluate import ScoredTrack, score_recording
+from edgernn.evaluation.metrics import measure
 from edgernn.nets import Detector, NetworkConfig
 from edgernn.nets.heads import HeadConfig
 from edgernn.recording import Recording, Track
-from edgernn.simulate import parse_fault, simulate_pump
+from edgernn.simulate.pump import parse_fault, simulate_pump
 
 if TYPE_CHECKING:
     from edgernn.run import Run

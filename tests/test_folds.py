@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
-from edgernn.folds import Folds, cross_validate, cut, write_folds
+from edgernn.evaluation.folds import Folds, cross_validate, cut, write_folds
 from edgernn.nets import NetworkConfig
 from edgernn.recording import Recording, Track
-from edgernn.simulate import parse_fault, simulate_pump
+from edgernn.simulate.pump import parse_fault, simulate_pump
 
 if TYPE_CHECKING:
     from edgernn.run import Run

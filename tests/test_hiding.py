@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from edgernn.hiding import hide
+from edgernn.training.hiding import hide
 
 
 def hidden(

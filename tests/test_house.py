@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgernn.errors import EdgernnError
-from edgernn.house import CHANNELS, DAY, simulate_house
+from edgernn.simulate.house import CHANNELS, DAY, simulate_house
 
 
 def test_the_same_seed_gives_the_same_house_and_another_one_another() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgernn.alarm import Edge
-from edgernn.evaluate import ScoredTrack
-from edgernn.metrics import DAY_S, Detection, FaultFound, measure
+from edgernn.evaluation.evaluate import ScoredTrack
+from edgernn.evaluation.metrics import DAY_S, Detection, FaultFound, measure
 from edgernn.recording import Track
 
 START_S = 1000.0

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from edgernn.config import TrainingConfig
-from edgernn.optimizer import Optimizer
+from edgernn.training.optimizer import Optimizer
 
 RATE = 0.1
 TOLERANCE = 1e-6

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgernn import evaluation, page
 from edgernn.envelope import envelope, pooled
-from edgernn.page import duration, number
+from edgernn.evaluation import command, page
+from edgernn.evaluation.page import duration, number
 from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import EpochLoss, Run, save_run
-from edgernn.simulate import parse_fault, simulate_pump
+from edgernn.simulate.pump import parse_fault, simulate_pump
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -61,7 +61,7 @@ class Page(HTMLParser):
 def evaluate(run_folder: Path, source: Path, folder: Path, *more: str) -> str:
     """What the command prints."""
     words = [str(run_folder), str(source), "-o", str(folder), *more]
-    done = CliRunner().invoke(evaluation.evaluate, words, catch_exceptions=False)
+    done = CliRunner().invoke(command.evaluate, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
 

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from edgernn.checkpoint import NAME
 from edgernn.config import TrainingConfig
 from edgernn.errors import EdgernnError
-from edgernn.fit import fit
-from edgernn.ranks import Ranks, joined
 from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import WEIGHTS, Run
-from edgernn.simulate import simulate_pump
-from edgernn.stretches import Stretches
+from edgernn.simulate.pump import simulate_pump
+from edgernn.training.checkpoint import NAME
+from edgernn.training.fit import fit
+from edgernn.training.ranks import Ranks, joined
+from edgernn.training.stretches import Stretches
 
 TOLERANCE = 1e-5
 """Of a weight, after 4 epochs of 6 steps: the two add up the same gradients in another order, and

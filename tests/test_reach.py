@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from edgernn.nets import NETWORKS, Detector, HeadConfig, NetworkConfig
-from edgernn.reach import Reach, measure_reach
 from edgernn.recording import write_recording
-from edgernn.simulate import simulate_pump
+from edgernn.simulate.pump import simulate_pump
+from edgernn.training.reach import Reach, measure_reach
 
 CHUNK = 32
 STEP = 0.05

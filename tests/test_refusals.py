@@ -8,7 +8,7 @@ import pytest
 
 from edgernn.recording import write_recording
 from edgernn.run import EpochLoss, Run, save_run
-from edgernn.simulate import simulate_pump
+from edgernn.simulate.pump import simulate_pump
 
 ROWS = "".join(f"2026-01-01 00:{i // 60:02}:{i % 60:02},{i % 7},{i % 5}\n" for i in range(600))
 

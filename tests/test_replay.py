@@ -15,7 +15,7 @@ from mosquitto import Mosquitto
 
 from edgernn.errors import EdgernnError
 from edgernn.recording import read_recording, write_recording
-from edgernn.simulate import simulate_pump
+from edgernn.simulate.pump import simulate_pump
 from edgernn_device.address import Access, BrokerAddress
 from edgernn_device.link import Link, Message
 from edgernn_device.record import Recorded, record

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from safetensors.torch import save
 
-from edgernn.checkpoint import NAME, partial_path
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.nets import NetworkConfig
 from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import WEIGHTS, EpochLoss, Run
-from edgernn.simulate import simulate_pump
-from edgernn.train import train
+from edgernn.simulate.pump import simulate_pump
+from edgernn.training.checkpoint import NAME, partial_path
+from edgernn.training.train import train
 
 TOML = """
 [[recording]]

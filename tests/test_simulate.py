@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgernn.errors import EdgernnError
 from edgernn.recording import Recording, read_recording, write_recording
-from edgernn.simulate import FAULTS, SENSORS, START_S, Fault, parse_fault, simulate_pump
+from edgernn.simulate.pump import FAULTS, SENSORS, START_S, Fault, parse_fault, simulate_pump
 
 Array = NDArray[np.float64]
 

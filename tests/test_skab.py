@@ -12,7 +12,7 @@ import pytest
 from mosquitto import find_mosquitto
 
 from edgernn.alarm import Limits
-from edgernn.evaluate import score_recording
+from edgernn.evaluation.evaluate import score_recording
 from edgernn.recording import read_recording
 from edgernn.run import load_run
 

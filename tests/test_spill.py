@@ -12,10 +12,10 @@ from safetensors.torch import save
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import WEIGHTS
-from edgernn.simulate import simulate_pump
+from edgernn.simulate.pump import simulate_pump
 from edgernn.spill import Spill
-from edgernn.stretches import read_recordings, side_by_side
-from edgernn.train import train as train_detector
+from edgernn.training.stretches import read_recordings, side_by_side
+from edgernn.training.train import train as train_detector
 
 ROWS = 400_000
 """Of each of the files below."""
@@ -27,7 +27,7 @@ was not."""
 LIMITED = """
 import resource, sys
 import torch
-from edgernn.workstation import train
+from edgernn.training.command import train
 torch.set_num_threads(1)
 used = int(open("/proc/self/statm").read().split()[5]) * resource.getpagesize()  # data and stack
 resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[1]),) * 2)

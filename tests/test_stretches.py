@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgernn.config import Config, RecordingConfig, ScoreConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.recording import Recording, Track, write_recording
-from edgernn.stretches import Stretches, read_recordings, side_by_side, split
+from edgernn.training.stretches import Stretches, read_recordings, side_by_side, split
 
 LEAD = 5
 """Samples before a calibration piece that only warm the detector up."""

@@ -14,7 +14,7 @@ from scipy.stats import genpareto
 from edgernn.card import KNOTS, Tail
 from edgernn.errors import EdgernnError
 from edgernn.nets.detector import TailScores
-from edgernn.tails import FEWEST_SAMPLES, SHAPE_RANGE, extremal_index, fit_tail
+from edgernn.training.tails import FEWEST_SAMPLES, SHAPE_RANGE, extremal_index, fit_tail
 
 Series = NDArray[np.float64]
 

@@ -10,11 +10,11 @@ from agents import Listener, agent, online, play
 from mosquitto import Mosquitto
 
 from edgernn.config import Config, RecordingConfig, TrainingConfig
-from edgernn.house import simulate_house
 from edgernn.nets import ForecastConfig, NetworkConfig
 from edgernn.recording import Recording, write_recording
-from edgernn.simulate import parse_fault, simulate_pump
-from edgernn.train import train
+from edgernn.simulate.house import simulate_house
+from edgernn.simulate.pump import parse_fault, simulate_pump
+from edgernn.training.train import train
 from edgernn_device.engine import Engine
 from edgernn_device.inspect import describe
 from edgernn_export.artefact import build_artefact

@@ -12,20 +12,20 @@ from cards import make_card
 from click.testing import CliRunner
 from torch import Tensor
 
-from edgernn.class_metrics import class_lines, measure_classes
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
-from edgernn.evaluation import evaluate
-from edgernn.forecast_metrics import forecast_lines, measure_forecasts
-from edgernn.house import simulate_house
+from edgernn.evaluation.class_metrics import class_lines, measure_classes
+from edgernn.evaluation.command import evaluate
+from edgernn.evaluation.forecast_metrics import forecast_lines, measure_forecasts
 from edgernn.nets import Classifier, ForecastConfig, Forecaster, NetworkConfig
 from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import load_run, save_run
-from edgernn.simulate import parse_fault, simulate_pump
-from edgernn.stretches import read_recordings
-from edgernn.train import train
-from edgernn.workstation import simulate
-from edgernn.workstation import train as train_command
+from edgernn.simulate.command import simulate
+from edgernn.simulate.house import simulate_house
+from edgernn.simulate.pump import parse_fault, simulate_pump
+from edgernn.training.command import train as train_command
+from edgernn.training.stretches import read_recordings
+from edgernn.training.train import train
 
 LABELS = ("", "leak")
 

@@ -15,7 +15,6 @@ from runners import CHANNELS, NAMES, EngineRunner, healthy, samples
 
 from edgernn.card import Channel
 from edgernn.errors import EdgernnError
-from edgernn.fit import fit_scaling
 from edgernn.nets import Classifier, Forecaster, Model, NetworkConfig
 from edgernn.nets.checks import (
     Outputs,
@@ -31,6 +30,7 @@ from edgernn.nets.checks import (
     check_same_outputs,
 )
 from edgernn.recording import Track
+from edgernn.training.fit import fit_scaling
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph

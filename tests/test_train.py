@@ -13,14 +13,14 @@ from safetensors.torch import save
 from edgernn.card import AlarmRule
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
-from edgernn.fit import ALONE, _train_epoch, fit, fit_scaling, mean_loss
 from edgernn.nets import Detector, NetworkConfig
-from edgernn.optimizer import Optimizer
 from edgernn.recording import Recording, Track
 from edgernn.run import EpochLoss, Run, build_detector
-from edgernn.simulate import simulate_pump
-from edgernn.stretches import side_by_side, split
-from edgernn.train import train
+from edgernn.simulate.pump import simulate_pump
+from edgernn.training.fit import ALONE, _train_epoch, fit, fit_scaling, mean_loss
+from edgernn.training.optimizer import Optimizer
+from edgernn.training.stretches import side_by_side, split
+from edgernn.training.train import train
 
 TOLERANCE = 1e-5
 """Relative, of a sum of float32 in another order; 1e-6 was measured."""

@@ -27,9 +27,9 @@ from edgernn.errors import EdgernnError
 from edgernn.recording import write_recording
 from edgernn.run import EpochLoss, Run
 from edgernn.settings import read_settings
-from edgernn.simulate import parse_fault, simulate_pump
-from edgernn.stretches import read_recordings
-from edgernn.train import train
+from edgernn.simulate.pump import parse_fault, simulate_pump
+from edgernn.training.stretches import read_recordings
+from edgernn.training.train import train
 from edgernn.tune import ledger as ledger_module
 from edgernn.tune.conduct import conduct, make_objective, open_study
 from edgernn.tune.findings import balanced, pareto_front, write_findings

@@ -205,7 +205,7 @@ class TailScores(nn.Module):
         self.register_buffer("tail_factor", torch.ones(views))  # 1/(ξ ln 10)
 
     def load(self, tails: Sequence[Tail]) -> None:
-        """Take over what `edgernn.tails` fitted, one tail a view, in the views' order."""
+        """Take over what `edgernn.training.tails` fitted, one tail a view, in the views' order."""
         knots = torch.tensor([tail.knots for tail in tails])
         scores = torch.tensor([tail.scores for tail in tails])
         slopes = scores.diff(dim=1) / knots.diff(dim=1)  # (K, B−1)

@@ -21,7 +21,7 @@ from edgernn.errors import EdgernnError
 from edgernn.recording import Recording
 from edgernn.run import EpochLoss
 from edgernn.settings import make_folder
-from edgernn.stretches import read_recordings
+from edgernn.training.stretches import read_recordings
 from edgernn.tune.journal import KernelLock
 from edgernn.tune.ledger import ERROR, Ledger, counted, make_pruner, make_sampler
 from edgernn.tune.objective import Cost, Judged, Objective, read_labelled

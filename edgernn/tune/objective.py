@@ -10,14 +10,14 @@ import numpy as np
 from edgernn.alarm import Limits
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
-from edgernn.evaluate import score_recording
-from edgernn.fit import best_of
+from edgernn.evaluation.evaluate import score_recording
+from edgernn.evaluation.metrics import measure
 from edgernn.layout import Columns
-from edgernn.metrics import measure
 from edgernn.recording import Recording, read_recording
 from edgernn.run import EpochLoss, Run
-from edgernn.stretches import read_recordings
-from edgernn.train import train
+from edgernn.training.fit import best_of
+from edgernn.training.stretches import read_recordings
+from edgernn.training.train import train
 
 Cost = Callable[[Run], float]
 """What a detector costs the device; a function of a module, so that workers can be sent it."""

@@ -12,10 +12,10 @@ from edgernn.alarm import Limits
 from edgernn.calibration import parse_budget
 from edgernn.card import AlarmRule, Card
 from edgernn.envelope import COLUMNS
-from edgernn.evaluate import ScoredTrack
-from edgernn.figures import draw_alarm, draw_curves, draw_stream
-from edgernn.folds import Folds
-from edgernn.metrics import DAY_S, Metrics, rows_of
+from edgernn.evaluation.evaluate import ScoredTrack
+from edgernn.evaluation.figures import draw_alarm, draw_curves, draw_stream
+from edgernn.evaluation.folds import Folds
+from edgernn.evaluation.metrics import DAY_S, Metrics, rows_of
 from edgernn.times import format_time
 
 TEMPLATE = Path(__file__).with_name("page.html")

@@ -11,7 +11,7 @@ from edgernn.nets.classifier import Classifier
 from edgernn.nets.forecaster import Forecaster
 from edgernn.recording import Recording, Track
 from edgernn.spill import IN_MEMORY, Spill
-from edgernn.stretches import Stretches
+from edgernn.training.stretches import Stretches
 
 Floats = NDArray[np.float32]
 

@@ -11,8 +11,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from edgernn.errors import EdgernnError
-from edgernn.optimizer import Optimizer
 from edgernn.run import EpochLoss
+from edgernn.training.optimizer import Optimizer
 
 NAME = "checkpoint.safetensors"
 """In the run folder, from the first epoch's end until the run is saved."""

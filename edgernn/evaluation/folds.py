@@ -16,11 +16,11 @@ from edgernn.alarm import Limits
 from edgernn.card import AlarmRule
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
-from edgernn.evaluate import BLOCK, score_recording
-from edgernn.metrics import measure
+from edgernn.evaluation.evaluate import BLOCK, score_recording
+from edgernn.evaluation.metrics import measure
 from edgernn.nets.detector import Detector
 from edgernn.recording import Recording, Track, segments
-from edgernn.train import train
+from edgernn.training.train import train
 
 Numbers = dict[str, float | None]
 

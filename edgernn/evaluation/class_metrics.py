@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from edgernn.card import Card
 from edgernn.errors import EdgernnError
-from edgernn.evaluate import find_columns
-from edgernn.lessons import classes_of
+from edgernn.evaluation.evaluate import find_columns
 from edgernn.nets.model import Model
 from edgernn.recording import Recording, Track, segments
+from edgernn.training.lessons import classes_of
 
 Words = NDArray[np.str_]
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from edgernn.alarm import Limits
 from edgernn.card import Card
-from edgernn.curves import Ranking
 from edgernn.envelope import COLUMNS, pooled
-from edgernn.evaluate import ScoredTrack
-from edgernn.metrics import Metrics
+from edgernn.evaluation.curves import Ranking
+from edgernn.evaluation.evaluate import ScoredTrack
+from edgernn.evaluation.metrics import Metrics
 from edgernn.report import (
     BLUE,
     FAULT_COLOUR,

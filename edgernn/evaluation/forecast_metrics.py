@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgernn.card import Card
 from edgernn.errors import EdgernnError
-from edgernn.evaluate import find_columns
+from edgernn.evaluation.evaluate import find_columns
 from edgernn.nets.model import Model
 from edgernn.recording import Recording, segments
 

@@ -12,18 +12,18 @@ from tqdm import tqdm
 
 from edgernn.alarm import Limits
 from edgernn.card import AlarmRule
-from edgernn.class_metrics import ClassMetrics, class_lines, measure_classes
 from edgernn.errors import EdgernnError
-from edgernn.evaluate import score_recording
-from edgernn.folds import Block, Folds, cross_validate, cut, write_folds
-from edgernn.forecast_metrics import ForecastMetrics, forecast_lines, measure_forecasts
-from edgernn.metrics import Metrics, measure
-from edgernn.page import Evaluation, duration, number, short, write_page
+from edgernn.evaluation.class_metrics import ClassMetrics, class_lines, measure_classes
+from edgernn.evaluation.evaluate import score_recording
+from edgernn.evaluation.folds import Block, Folds, cross_validate, cut, write_folds
+from edgernn.evaluation.forecast_metrics import ForecastMetrics, forecast_lines, measure_forecasts
+from edgernn.evaluation.metrics import Metrics, measure
+from edgernn.evaluation.page import Evaluation, duration, number, short, write_page
+from edgernn.options import PATH, column_options, said
 from edgernn.recording import Recording, read_recording
 from edgernn.run import Run, load_run
 from edgernn.settings import make_folder
-from edgernn.stretches import read_recordings
-from edgernn.workstation import PATH, column_options, said
+from edgernn.training.stretches import read_recordings
 
 
 @click.command()

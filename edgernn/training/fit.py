@@ -8,17 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgernn.checkpoint import Checkpoint
 from edgernn.config import TrainingConfig
 from edgernn.errors import EdgernnError
-from edgernn.hiding import hide
 from edgernn.nets.model import Model
-from edgernn.optimizer import Optimizer
-from edgernn.ranks import Ranks
 from edgernn.recording import Track
 from edgernn.run import EpochLoss, pick_device
 from edgernn.spill import IN_MEMORY, Spill
-from edgernn.stretches import Stretches, side_by_side
+from edgernn.training.checkpoint import Checkpoint
+from edgernn.training.hiding import hide
+from edgernn.training.optimizer import Optimizer
+from edgernn.training.ranks import Ranks
+from edgernn.training.stretches import Stretches, side_by_side
 
 Doubles = NDArray[np.float64]
 

@@ -13,11 +13,19 @@ from torch import Tensor
 
 from edgernn import __version__
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance, Tail
-from edgernn.checkpoint import Checkpoint, Origin
 from edgernn.config import Config, TrainingConfig
 from edgernn.errors import EdgernnError
-from edgernn.fit import ALONE, fit, fit_scaling
-from edgernn.lessons import (
+from edgernn.nets.classifier import Classifier
+from edgernn.nets.detector import Detector
+from edgernn.nets.forecaster import Forecaster
+from edgernn.nets.heads import HeadConfig
+from edgernn.nets.model import Model
+from edgernn.recording import Recording, Track, check_readable
+from edgernn.run import HEALTHY, EpochLoss, Run, build_model
+from edgernn.spill import IN_MEMORY, Spill
+from edgernn.training.checkpoint import Checkpoint, Origin
+from edgernn.training.fit import ALONE, fit, fit_scaling
+from edgernn.training.lessons import (
     calibrate_classifier,
     calibrate_forecaster,
     check_classes,
@@ -25,18 +33,10 @@ from edgernn.lessons import (
     find_classes,
     with_answers,
 )
-from edgernn.nets.classifier import Classifier
-from edgernn.nets.detector import Detector
-from edgernn.nets.forecaster import Forecaster
-from edgernn.nets.heads import HeadConfig
-from edgernn.nets.model import Model
-from edgernn.ranks import Ranks
-from edgernn.reach import PLACES, Reach, measure_reach
-from edgernn.recording import Recording, Track, check_readable
-from edgernn.run import HEALTHY, EpochLoss, Run, build_model
-from edgernn.spill import IN_MEMORY, Spill
-from edgernn.stretches import Stretches, max_gap_s, side_by_side, split
-from edgernn.tails import FEWEST_SAMPLES, fit_tail
+from edgernn.training.ranks import Ranks
+from edgernn.training.reach import PLACES, Reach, measure_reach
+from edgernn.training.stretches import Stretches, max_gap_s, side_by_side, split
+from edgernn.training.tails import FEWEST_SAMPLES, fit_tail
 
 Floats = NDArray[np.float32]
 

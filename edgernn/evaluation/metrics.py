@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgernn.curves import Ranking, rank, soft_width, vus_pr
-from edgernn.evaluate import ScoredTrack
+from edgernn.evaluation.curves import Ranking, rank, soft_width, vus_pr
+from edgernn.evaluation.evaluate import ScoredTrack
 
 DAY_S = 86_400.0
 

@@ -1,4 +1,4 @@
-"""The commands of the workstation: simulate, train."""
+"""The command `edgernn train`."""
 
 import math
 from dataclasses import replace
@@ -12,84 +12,22 @@ from tqdm import tqdm
 
 from edgernn.alarm import Limits
 from edgernn.card import AlarmRule
-from edgernn.checkpoint import NAME as CHECKPOINT
-from edgernn.checkpoint import remove_checkpoint
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
-from edgernn.fit import best_of
-from edgernn.house import simulate_house
 from edgernn.layout import Columns
-from edgernn.ranks import Ranks, joined
-from edgernn.reach import Reach
-from edgernn.recording import write_recording
-from edgernn.report import plot_losses, plot_reach
+from edgernn.options import PATH, column_options, said
 from edgernn.run import CONFIG, EpochLoss, Run, save_run
 from edgernn.settings import check_is_writable, make_folder, read_settings
-from edgernn.simulate import parse_fault, simulate_pump
 from edgernn.spill import NAME as SAMPLES
 from edgernn.spill import Spill
-from edgernn.stretches import read_recordings
-from edgernn.train import train as train_detector
-
-PATH = click.Path(path_type=Path)
-
-
-def column_options(command: Any) -> Any:
-    """--time, --label, --stream-column, --ignore: for every command that reads a recording."""
-    for option in (
-        click.option("--ignore", multiple=True, help="A column to leave out. May be given again."),
-        click.option(
-            "--stream-column", "stream", help="Name of the stream column. Default: found."
-        ),
-        click.option("--label", help="Name of the label column. Default: found."),
-        click.option("--time", help="Name of the time column. Default: found."),
-    ):
-        command = option(command)
-    return command
-
-
-def said(columns: dict[str, Any]) -> dict[str, Any]:
-    """The column options that were given."""
-    return {key: value for key, value in columns.items() if value not in (None, ())}
-
-
-@click.command()
-@click.argument("machine", type=click.Choice(["pump", "house"]))
-@click.option(
-    "--hours", type=float, help="Length of the recording. Default: 8 of a pump, 1440 of a house."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same bytes.")
-@click.option(
-    "--fault",
-    "faults",
-    multiple=True,
-    metavar="KIND[:CHANNEL]@START[+LENGTH]",
-    help="Such as cavitation@40m, stuck:temperature@80m or leak@1h+10m. May be given again.",
-)
-@click.option("-o", "--output", type=PATH, required=True, help="A .csv or .parquet file.")
-def simulate(
-    machine: str, hours: float | None, seed: int, faults: tuple[str, ...], output: Path
-) -> None:
-    """Make a recording of a simulated machine, with faults and their labels on demand.
-
-    \b
-    Of a pump, every second: vibration, pressure, flow, current, temperature, speed.
-    Faults: bearing, cavitation, leak; stuck:CHANNEL, spike:CHANNEL, dropout:CHANNEL.
-    Of a house, every 15 minutes: power, indoor, outdoor, sun. It has no faults.
-    """
-    if machine == "house":
-        if faults:
-            raise EdgernnError("--fault: only for a pump, a house has none")
-        recording = simulate_house(
-            hours=1440.0 if hours is None else hours, seed=seed, stream=output.stem
-        )
-    else:
-        planned = [parse_fault(text) for text in faults]
-        hours = 8.0 if hours is None else hours
-        recording = simulate_pump(hours=hours, seed=seed, faults=planned, stream=output.stem)
-    write_recording(output, recording)
-    rows = len(recording.tracks[0].time_s)
-    click.echo(f"{output}: {rows:,} samples of {len(recording.channels)} channels")
+from edgernn.training.checkpoint import NAME as CHECKPOINT
+from edgernn.training.checkpoint import remove_checkpoint
+from edgernn.training.fit import best_of
+from edgernn.training.pictures import plot_losses, plot_reach
+from edgernn.training.ranks import Ranks, joined
+from edgernn.training.reach import Reach
+from edgernn.training.stretches import read_recordings
+from edgernn.training.train import train as train_detector
 
 
 @click.command()

@@ -1,0 +1,1 @@
+"""A run against a recording: scores, metrics, cross-validation, a page."""
