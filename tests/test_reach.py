@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgernn.nets import NETWORKS, Detector, HeadConfig, NetworkConfig
+from edgernn.nets import NETWORKS, Classifier, Detector, Forecaster, HeadConfig, NetworkConfig
 from edgernn.recording import write_recording
 from edgernn.simulate.pump import simulate_pump
 from edgernn.training.reach import Reach, measure_reach
@@ -115,3 +115,14 @@ def test_the_command_says_it_and_leaves_a_picture(tmp_path: Path) -> None:
     assert "before training: the gradient reaches back" in done.stdout
     assert "after training: the gradient reaches back" in done.stdout
     assert (tmp_path / "runs/pump/gradient.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_reach_of_other_tasks_is_measured_by_their_own_loss() -> None:
+    x = torch.randn(200, 2, 2, generator=torch.Generator().manual_seed(0))
+    label = (x[..., :1] > 0).float()
+    classifier = Classifier(("a", "b"), NetworkConfig(hidden=4), classes=("no", "yes"), seed=0)
+    forecaster = Forecaster(("a", "b"), NetworkConfig(hidden=4), horizon=3, seed=0)
+    for model, samples in ((classifier, torch.cat([x, label], dim=-1)), (forecaster, x)):
+        reach = measure_reach(model, samples, chunk=8)
+        assert len(reach.norms) == 16
+        assert reach.norms[0] > 0

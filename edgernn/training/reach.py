@@ -67,11 +67,10 @@ class Reach(NamedTuple):
 def measure_reach(model: Model, x: Tensor, *, chunk: int) -> Reach:
     """Gradient of the loss at a sample with respect to the samples up to two chunks before it.
 
-    x (T, N, C or more) in sensor units, as `loss` takes them. Any network has inputs, so this asks
-    for nothing but `loss`: the last sample's loss, with the state that came out of the samples
-    before it. Norms are means over the streams and over moments in the first part of x, with the
-    state carried on. Model and x on the CPU: cuDNN has no gradient through a network that is not
-    training.
+    x (T, N, C or more) as `loss` takes it. Any network has inputs, so this asks for nothing but
+    `loss`: the last sample's loss, with the state that came out of the samples before it. Norms are
+    means over the streams and over moments in the first part of x, with the state carried on. Model
+    and x on the CPU: cuDNN has no gradient through a network that is not training.
     """
     model.eval()
     span = min(2 * chunk, len(x) - 1)
