@@ -17,7 +17,7 @@ from edgernn_device.broker import SYSTEM_FOLDERS
 
 HERE = Path(__file__).resolve().parent
 COMMAND = "python benchmarks/run.py"
-BENCHMARKS = ("engine", "agent", "training", "layers", "recording")
+BENCHMARKS = ("engine", "agent", "training", "chunks", "layers", "growth", "recording")
 PACKAGES = ("edgernn", "onnxruntime", "numpy", "paho-mqtt", "torch", "polars")
 
 

@@ -26,7 +26,7 @@ def small_run() -> Run:
     config = Config(
         recording=(RecordingConfig(path="healthy.csv"),),
         network=NetworkConfig(hidden=16),
-        training=TrainingConfig(epochs=5, streams=16, chunk=32, learning_rate=0.01, device="cpu"),
+        training=TrainingConfig(epochs=6, streams=16, chunk=32, learning_rate=0.01, device="cpu"),
     )
     return train(config, simulate_pump(hours=3, seed=1), name="pump")[0]
 

@@ -140,6 +140,15 @@ def test_rows_labelled_as_faults_are_missing_and_it_is_noted(tmp_path: Path) -> 
     assert found.notes == ("a.csv: 3 rows labelled as faults are left out",)
 
 
+def test_labels_in_some_files_only_are_gone_once_faults_are_left_out(tmp_path: Path) -> None:
+    made = track(10)
+    healthy = np.array([""] * 10)
+    write_recording(tmp_path / "a.csv", recording(Track("a", made.time_s, made.x, healthy)))
+    write(tmp_path, "b.csv")
+    found = read_recordings(config("a.csv", "b.csv"), tmp_path)
+    assert [one.label for one in found.tracks] == [None, None]
+
+
 def test_a_pattern_reads_every_file_it_matches(tmp_path: Path) -> None:
     for name in ("b.csv", "a.csv"):
         write(tmp_path, name)

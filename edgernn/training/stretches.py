@@ -148,10 +148,12 @@ def _rows(track: Track, rows: slice) -> Track:
 
 
 def _leave_out_faults(track: Track) -> tuple[Track, int]:
-    """Rows labelled as faults become missing: a healthy detector must not learn them."""
-    if track.label is None or not (is_fault := track.label != "").any():
+    """Rows labelled as faults become missing: a healthy detector must not learn them. The labels
+    have done their work then and go."""
+    if track.label is None:
         return track, 0
-    x = np.where(is_fault[:, None], np.float32(np.nan), track.x)
+    is_fault = track.label != ""
+    x = np.where(is_fault[:, None], np.float32(np.nan), track.x) if is_fault.any() else track.x
     return Track(track.stream, track.time_s, x, None), int(is_fault.sum())
 
 

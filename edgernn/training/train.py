@@ -153,38 +153,44 @@ def calibrate(
         covariance = np.array(rows) + SHRINKAGE * np.eye(channels)
         judge.relate(torch.from_numpy(covariance), relation)
 
-    surprise = np.concatenate([_run(detector.surprise, detector, p.x)[warm_up:] for p in pieces])
-    totals = [_run(detector.totals, detector, piece.x)[warm_up:] for piece in pieces]  # (T, K)
+    totals = _totals(detector, pieces, warm_up)
     seen = np.isfinite(np.concatenate(totals)[:, 0])
     first = 0
     for judge in detector.judges:
-        window = surprise[seen, first + judge.views.index(judge.window)]  # (·, C)
+        k = first + judge.views.index(judge.window)
+        parts = [_run(detector.surprise, detector, p.x)[warm_up:, k] for p in pieces]
+        window = np.concatenate(parts)[seen]  # (·, C)
         usual = np.maximum(np.quantile(window, USUAL_QUANTILE, axis=0), 1.0)
         judge.window.usual = torch.from_numpy(usual / usual.mean()).float()
         first += len(judge.views)
 
-    totals = [_run(detector.totals, detector, piece.x)[warm_up:] for piece in pieces]
+    totals = _totals(detector, pieces, warm_up)
     tails = tuple(
-        fit_tail(name, [one[:, k] for one in totals]) for k, name in enumerate(detector.view_names)
+        fit_tail(name, [one[:, k].astype(np.float64) for one in totals])
+        for k, name in enumerate(detector.view_names)
     )
     detector.calibration.load(tails)
     return tails
 
 
-def _residuals(detector: Detector, pieces: Sequence[Track], warm_up: int) -> NDArray[np.float64]:
+def _residuals(detector: Detector, pieces: Sequence[Track], warm_up: int) -> Floats:
     """(·, heads, C) in standard deviations, NaN where missing; clipped, so that a few wild samples
     do not speak for all others."""
     parts = [_run(detector.residuals, detector, piece.x)[warm_up:] for piece in pieces]
-    return np.clip(np.concatenate(parts), -5.0, 5.0)
+    r = np.concatenate(parts)
+    return np.clip(r, -5.0, 5.0, out=r)
 
 
-def _mean_product(
-    a: NDArray[np.float64], b: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
+def _totals(detector: Detector, pieces: Sequence[Track], warm_up: int) -> list[Floats]:
+    """Of every piece (T, K): each view's surprise in one number, NaN where nothing was seen."""
+    return [_run(detector.totals, detector, piece.x)[warm_up:] for piece in pieces]
+
+
+def _mean_product(a: Floats, b: Floats | None = None) -> NDArray[np.float64]:
     """Mean over rows of a·b (a² without b), column by column, where both are present."""
     product = a * (a if b is None else b)
     present = np.isfinite(product)
-    mean: NDArray[np.float64] = np.where(present, product, 0.0).sum(0) / np.maximum(
+    mean: NDArray[np.float64] = product.sum(0, where=present, dtype=np.float64) / np.maximum(
         present.sum(0), 1
     )
     return mean
@@ -192,14 +198,14 @@ def _mean_product(
 
 def _run(
     method: Callable[..., tuple[Tensor, tuple[Tensor, ...]]], detector: Detector, x: Floats
-) -> NDArray[np.float64]:
+) -> Floats:
     """One stream (T, C) through a method of the detector, from a fresh state, in blocks that fit
     into memory: (T, …)."""
     state = detector.fresh_state(1)
-    parts = []
+    parts: list[Floats] = []
     for block in torch.split(torch.from_numpy(x).unsqueeze(1), LONGEST_BLOCK):
         out, state = method(block, *state)
-        parts.append(out[:, 0].numpy().astype(np.float64))
+        parts.append(out[:, 0].numpy())
     return np.concatenate(parts)
 
 
