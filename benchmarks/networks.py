@@ -231,7 +231,7 @@ def _step(
     engine: Engine, x: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
 ) -> Callable[[], object]:
     rows = np.array([engine.add_stream() for _ in range(x.shape[1])])
-    return lambda: engine.step(rows, x)
+    return lambda: engine.run(rows, x)
 
 
 def report(
