@@ -79,12 +79,19 @@ def strip(model: onnx.ModelProto) -> None:
     del model.functions[:]
     model.producer_name, model.producer_version = PRODUCER, ""
     model.graph.name, model.doc_string, model.graph.doc_string = PRODUCER, "", ""
-    graph = model.graph
+    _strip_items(model.graph)
+    for i, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}.{i}"
+
+
+def _strip_items(graph: onnx.GraphProto) -> None:
+    """And of what is inside it."""
     for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
         del item.metadata_props[:]
         item.doc_string = ""
-    for i, node in enumerate(graph.node):
-        node.name = f"{node.op_type}.{i}"
+    for node in graph.node:
+        for attribute in node.attribute:
+            _strip_items(attribute.g)
 
 
 class _Flat(nn.Module):

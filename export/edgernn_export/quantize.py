@@ -29,6 +29,9 @@ WEIGHT_INPUTS = {"GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2), "MatMul": (1,)}
 """Op → which of its inputs are weights."""
 RECURRENT = 2
 """Which of them is multiplied by the state."""
+CALIBRATION = "model.calibration."
+"""What the names of the calibration's matrices begin with: they are no weights, and stay as they
+are, as probabilities far out in the tail hang on their last digits."""
 AXIS = 1
 """Along which their output channels lie, in all of them."""
 
@@ -61,6 +64,7 @@ def _audit(graph: onnx.GraphProto) -> None:
         tensor.name
         for tensor in graph.initializer
         if tensor.data_type == onnx.TensorProto.FLOAT
+        and not tensor.name.startswith(CALIBRATION)
         and sum(size > 1 for size in tensor.dims) > 1
         and int(np.prod(tensor.dims)) >= SMALLEST
     ]
@@ -85,7 +89,7 @@ def _weights(graph: onnx.GraphProto) -> dict[str, type[np.signedinteger[Any]]]:
     sizes = {
         tensor.name: int(np.prod(tensor.dims))
         for tensor in graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT
+        if tensor.data_type == onnx.TensorProto.FLOAT and not tensor.name.startswith(CALIBRATION)
     }
     parts = {node.output[0]: node.input for node in graph.node if node.op_type == "Concat"}
     weights = [
@@ -98,7 +102,7 @@ def _weights(graph: onnx.GraphProto) -> dict[str, type[np.signedinteger[Any]]]:
         for node in graph.node
     ]
     steps = [
-        _Step(i, node.input, node.output, stops=bool(weights[i]))
+        _Step(i, list(_reads(node)), node.output, stops=bool(weights[i]))
         for i, node in enumerate(graph.node)
         if node.op_type != "Shape"  # tells sizes, no values
     ]
@@ -112,6 +116,14 @@ def _weights(graph: onnx.GraphProto) -> dict[str, type[np.signedinteger[Any]]]:
         for i, found in enumerate(weights)
         for name, is_recurrent in found
     }
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node is given, and what its branches or its body take from the graph around it."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _reads(inner)
 
 
 def _weight_inputs(node: onnx.NodeProto) -> Iterator[tuple[str, bool]]:
