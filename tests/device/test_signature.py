@@ -1,5 +1,6 @@
 """Signatures: made, found, checked, and what no longer fits refused before ONNX Runtime sees it."""
 
+import re
 import stat
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from edgernn_device.trust import Trust
 
 pytest.importorskip("cryptography", reason="the extra `sign` is not installed")
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgernn_device.keys import generate, public_key, read_private_key, sign
@@ -326,3 +328,23 @@ def test_what_is_no_artefact_is_not_signed(tmp_path: Path) -> None:
     done = edgernn("sign", tmp_path / "a.onnx", "--key", tmp_path / "hall.pem")
     assert (done.returncode, (tmp_path / "a.onnx").read_bytes()) == (2, b"hello")
     assert "a.onnx: not a readable ONNX file" in done.stderr
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "signing.md").read_text()
+
+
+def test_the_commands_and_the_program_of_the_page_sign_and_check(
+    tmp_path: Path, unsigned: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pump.onnx").write_bytes(unsigned)
+    lines = re.findall(r"^    edgernn (?!export)([^#\n]+)", PAGE, re.MULTILINE)
+    done = [edgernn(*line.split()) for line in lines]
+    assert [d.returncode for d in done] == [0, 0, 0], done
+    assert ", valid\n" in done[-1].stdout
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(program, {})
+    changed = Path("pump.onnx").read_bytes().replace(b"pressure", b"Pressure")
+    Path("pump.onnx").write_bytes(changed)
+    with pytest.raises(InvalidSignature):
+        exec(program, {})
