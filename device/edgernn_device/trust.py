@@ -2,6 +2,7 @@
 that is asked for, whole, without files or operators from elsewhere, with a card that is understood.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +51,14 @@ ANY = Trust()
 
 def read_artefact(path: Path, *, max_bytes: int = LARGEST_BYTES) -> bytes:
     """A file's bytes, no more than `max_bytes`. Raises EdgernnError for what cannot be read."""
-    if path.is_dir():
-        raise EdgernnError(f"{path}: is a folder, expected an .onnx file of `edgernn export`")
     try:
+        if path.is_dir():
+            raise EdgernnError(f"{path}: is a folder, expected an .onnx file of `edgernn export`")
+        if path.exists() and not path.is_file():  # a pipe may never open, a device never end
+            raise EdgernnError(f"{path}: is no regular file, expected an .onnx of `edgernn export`")
         with path.open("rb") as file:
-            content = file.read(max_bytes + 1)  # it may grow, or be a device without an end
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, max_bytes) + 1)  # not all of what is too much
     except FileNotFoundError as exc:
         raise EdgernnError(f"{path}: no such file") from exc
     except OSError as exc:

@@ -1,5 +1,6 @@
 """What is refused on its bytes alone, before ONNX Runtime is called at all."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -69,9 +70,18 @@ def test_a_file_just_at_the_limit_is_taken(content: bytes) -> None:
     assert Engine(content, trust=Trust(max_bytes=len(content))).size_bytes == len(content)
 
 
-def test_no_more_than_the_limit_is_read_of_a_file_without_an_end(unseen: None) -> None:
-    with pytest.raises(EdgernnError, match=r"^/dev/zero: larger than 1,000 bytes"):
-        read_artefact(Path("/dev/zero"), max_bytes=1000)
+def test_no_more_than_the_limit_is_read_of_a_large_file(tmp_path: Path, unseen: None) -> None:
+    (tmp_path / "a.onnx").touch()
+    os.truncate(tmp_path / "a.onnx", 10**13)  # ten terabytes of nothing
+    with pytest.raises(EdgernnError, match=r"a\.onnx: larger than 64,000,000 bytes, which is the"):
+        Engine.load(tmp_path / "a.onnx", trust=Trust(max_bytes=64_000_000))
+
+
+def test_a_pipe_and_a_device_are_no_files(tmp_path: Path, unseen: None) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    for path in (tmp_path / "pipe.onnx", Path("/dev/zero")):
+        with pytest.raises(EdgernnError, match=f"^{path}: is no regular file"):
+            read_artefact(path)
 
 
 @pytest.mark.parametrize(
