@@ -35,7 +35,10 @@ COMMANDS = {
     "export": Command(
         "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"
     ),
+    "keygen": Command("edgernn_device.signing:keygen", "Make a key pair to sign with.", "sign"),
+    "sign": Command("edgernn_device.signing:sign", "Sign an artefact.", "sign"),
     "inspect": Command("edgernn_device.cli:inspect", "Show what an artefact says of itself."),
+    "verify": Command("edgernn_device.cli:verify", "Prove an artefact on this CPU."),
     "agent": Command("edgernn_device.cli:agent", "Run an artefact over MQTT and publish alerts."),
     "record": Command("edgernn_device.cli:record", "Write live MQTT samples to a recording."),
     "replay": Command("edgernn_device.cli:replay", "Publish a recording over MQTT."),
@@ -67,8 +70,8 @@ def edgernn() -> None:
     """Train recurrent anomaly detectors, export them as one stateful ONNX file, run them over MQTT.
 
     \b
-    edgernn simulate → train, tune → evaluate → export  on a workstation
-    edgernn agent, record, replay, watch, inspect       on the device
+    edgernn simulate → train, tune → evaluate → export → sign  on a workstation
+    edgernn verify, agent, record, replay, watch, inspect      on the device
     """
 
 
