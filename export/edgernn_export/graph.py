@@ -85,11 +85,12 @@ def strip(model: onnx.ModelProto) -> None:
 
 
 def _strip_items(graph: onnx.GraphProto) -> None:
-    """And of what is inside it."""
+    """The graph's parts, and those of the graphs inside it."""
     for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
         del item.metadata_props[:]
         item.doc_string = ""
     for node in graph.node:
+        node.name = ""
         for attribute in node.attribute:
             _strip_items(attribute.g)
 
