@@ -122,7 +122,7 @@ class Judge(nn.Module):
     ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """Residuals in standard deviations, 0 where missing, and 1 where observed, both (T, N, C);
         states (N, …) → each view's surprise by channel (T, N, C), next states."""
-        is_whole = observed.amin(-1, keepdim=True) > 0  # (T, N, 1)
+        is_whole = observed.amin(-1, keepdim=True).bool()  # (T, N, 1)
         r = torch.where(is_whole, torch.matmul(r, self.relation), r)  # else nothing to relate to
         alone, _ = self.sample(r, observed)
         behind, following = self.window(r, observed, *state)
