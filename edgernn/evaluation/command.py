@@ -127,8 +127,10 @@ def summary(metrics: Metrics) -> str:
         f"{number(metrics.healthy_hours, 1)} healthy hours "
         f"({number(metrics.false_alarms_per_day, 2)} a day)"
     )
+    unscored = f"faults without one scored row, which count nowhere: {metrics.faults_unscored}"
     if not metrics.faults_total:
-        return f"{alarms}\nthe labels name no fault: {missing}"
+        what = f"{unscored}; no other" if metrics.faults_unscored else "the labels name no fault"
+        return f"{alarms}\n{what}: {missing}"
     lines = [
         f"rows: precision {number(metrics.precision)}  recall {number(metrics.recall)}  "
         f"F1 {number(metrics.f1)}  false-alarm rate {number(metrics.false_alarm_rate, 4)}  "
@@ -140,10 +142,14 @@ def summary(metrics: Metrics) -> str:
         f"at threshold {number(metrics.best_f1_threshold, 2)}",
     ]
     for kind in metrics.kinds:
+        already = f" ({kind.on_already} began with the alarm on)" if kind.on_already else ""
         lines.append(
-            f"  {kind.label:<14} {kind.faults_found} of {kind.faults_total} found, median delay "
-            f"{duration(kind.median_delay_s)}, F1 {number(kind.f1)}, AUC-PR {number(kind.auc_pr)}"
+            f"  {kind.label:<14} {kind.faults_found} of {kind.faults_total} found{already}, "
+            f"median delay {duration(kind.median_delay_s)}, F1 {number(kind.f1)}, "
+            f"AUC-PR {number(kind.auc_pr)}"
         )
+    if metrics.faults_unscored:
+        lines.append(unscored)
     return "\n".join(lines)
 
 

@@ -35,6 +35,7 @@ ON_SOURCE = (
     "vus_pr",
     "best_f1",
     "faults_found",
+    "on_already",
     "median_delay_s",
     "false_alarms_per_day",
 )
