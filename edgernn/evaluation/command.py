@@ -21,7 +21,7 @@ from edgernn.evaluation.metrics import Metrics, measure
 from edgernn.evaluation.page import Evaluation, duration, number, short, write_page
 from edgernn.options import PATH, column_options, said
 from edgernn.recording import Recording, read_recording
-from edgernn.run import Run, load_run
+from edgernn.run import EVALUATION, Run, load_run
 from edgernn.settings import make_folder
 from edgernn.training.stretches import read_recordings
 
@@ -62,7 +62,7 @@ def evaluate(
         columns=msgspec.structs.replace(columns_of_run, **said(columns)),
         period_s=run.card.period_s,
     )
-    folder = output or run_folder / "evaluation" / source.stem
+    folder = output or run_folder / EVALUATION / source.stem
     if run.card.task != "anomaly":
         if false_alarms is not None or folds_wanted is not None:
             raise EdgernnError(

@@ -16,7 +16,7 @@ from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.layout import Columns
 from edgernn.options import PATH, column_options, said
-from edgernn.run import CONFIG, EpochLoss, Run, save_run
+from edgernn.run import CONFIG, GRADIENT, EpochLoss, Run, remove_findings, save_run
 from edgernn.settings import check_is_writable, make_folder, read_settings
 from edgernn.spill import NAME as SAMPLES
 from edgernn.spill import Spill
@@ -115,8 +115,9 @@ def train(
                 spill=spill,
             )
         if ranks.is_first:
+            remove_findings(folder)
             if reaches:
-                plot_reach(folder / "gradient.png", reaches)
+                plot_reach(folder / GRADIENT, reaches)
             _save(folder, replace(run, config=config.seen_from(folder, base)), losses)
 
 
