@@ -47,7 +47,7 @@ def plan_of(folder: Path, search: str, *, study: str = "", name: str, more: str 
 
 
 def run(plan: Plan, output: Path, say: Callable[[str], None] = lambda _: None) -> Study:
-    objective = make_objective(plan, None)
+    objective = make_objective(plan, None, output)
     with open_study(plan, objective, output, join=False) as study:
         conduct(plan, objective, study, say=say, stop=threading.Event())
     return study

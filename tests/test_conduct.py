@@ -89,7 +89,7 @@ def test_a_study_begun_with_another_search_or_other_data_is_not_mixed(
 ) -> None:
     def begin(search: str) -> None:
         plan = plan_of(folder, search, study='name = "same"', name="same")
-        with open_study(plan, make_objective(plan, None), tmp_path, join=False):
+        with open_study(plan, make_objective(plan, None, folder), tmp_path, join=False):
             pass
 
     begin(RATES)
@@ -99,14 +99,14 @@ def test_a_study_begun_with_another_search_or_other_data_is_not_mixed(
     write_recording(tmp_path / "healthy.csv", simulate_pump(hours=0.3, seed=9, stream="pump"))
     (tmp_path / "pump.toml").write_text(TRAINING)
     plan = plan_of(tmp_path, RATES, study='name = "same"', name="same")
-    opening = open_study(plan, make_objective(plan, None), tmp_path, join=False)
+    opening = open_study(plan, make_objective(plan, None, folder), tmp_path, join=False)
     with pytest.raises(EdgernnError, match="was begun with another recording"), opening:
         pass
 
 
 def test_a_study_that_is_not_there_cannot_be_joined(folder: Path, tmp_path: Path) -> None:
     plan = plan_of(folder, RATES, name="absent")
-    opening = open_study(plan, make_objective(plan, None), tmp_path, join=True)
+    opening = open_study(plan, make_objective(plan, None, folder), tmp_path, join=True)
     with pytest.raises(EdgernnError, match='no study "absent" to join'), opening:
         pass
 
@@ -116,7 +116,7 @@ def test_a_database_that_is_not_there_is_said_without_the_password(
 ) -> None:
     address = "postgresql://me:secret@127.0.0.1:1/none"
     plan = plan_of(folder, RATES, study=f'storage = "{address}"', name="database")
-    opening = open_study(plan, make_objective(plan, None), tmp_path, join=False)
+    opening = open_study(plan, make_objective(plan, None, folder), tmp_path, join=False)
     with (
         pytest.raises(EdgernnError, match=r"study\.storage: the database cannot be") as caught,
         opening,
@@ -157,7 +157,7 @@ def database() -> Iterator[str]:
 def test_two_that_share_a_database_share_the_trials(folder: Path, database: str) -> None:
     keys = f'storage = "{database}"\ntrials = 4'
     plan = plan_of(folder, RATES, study=keys, name="shared")
-    objective = make_objective(plan, None)
+    objective = make_objective(plan, None, folder)
     opening = open_study(plan, objective, folder / "shared", join=False)
     command = [sys.executable, "-m", "edgernn", "tune", "shared.toml", "--join"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -191,7 +191,7 @@ def test_labels_that_were_moved_are_other_data(folder: Path, tmp_path: Path) -> 
         moved = replace(made, tracks=(Track("pump", track.time_s, track.x, label),))
         write_recording(tmp_path / "faulty.csv", moved)
         plan = plan_of(tmp_path, RATES, study='quality = "f1"', name="labels", more=more)
-        with open_study(plan, make_objective(plan, None), tmp_path, join=False):
+        with open_study(plan, make_objective(plan, None, folder), tmp_path, join=False):
             pass
 
     more = '[evaluate]\nrecording = "faulty.csv"'

@@ -109,7 +109,9 @@ def test_labels_that_nothing_is_chosen_by_are_refused(folder: Path) -> None:
 def test_labelled_data_without_a_fault_are_refused_before_the_first_trial(folder: Path) -> None:
     more = '[evaluate]\nrecording = "healthy.csv"'
     plan = plan_of(folder, RATES, study='quality = "f1"', name="unlabelled", more=more)
-    opening = open_study(plan, make_objective(plan, None), folder / "unlabelled", join=False)
+    opening = open_study(
+        plan, make_objective(plan, None, folder), folder / "unlabelled", join=False
+    )
     with (
         pytest.raises(EdgernnError, match=r"healthy\.csv: expected rows labelled as faults"),
         opening,

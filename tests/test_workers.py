@@ -59,7 +59,7 @@ def test_killed_workers_lose_only_the_trials_they_were_at(
 
 def test_a_worker_that_died_while_it_was_idle_is_noticed(folder: Path) -> None:
     plan = plan_of(folder, RATES, name="idle")
-    worker = Worker(make_objective(plan, None))
+    worker = Worker(make_objective(plan, None, folder))
     (process,) = multiprocessing.active_children()
     process.kill()
     process.join()

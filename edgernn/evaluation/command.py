@@ -23,6 +23,7 @@ from edgernn.options import PATH, column_options, said
 from edgernn.recording import Recording, read_recording
 from edgernn.run import EVALUATION, Run, load_run
 from edgernn.settings import make_folder
+from edgernn.spill import Spill
 from edgernn.training.stretches import read_recordings
 
 
@@ -75,9 +76,10 @@ def evaluate(
     if false_alarms is not None:
         rule = msgspec.structs.replace(rule, false_alarms=false_alarms)
     limits = Limits.from_rule(rule, run.card)
+    spill = Spill(folder, limit_bytes=run.config.training.memory_gb * 1e9)
     blocks = []
     if folds_wanted is not None:
-        healthy = read_recordings(run.config, run_folder)
+        healthy = read_recordings(run.config, run_folder, spill)
         blocks = cut(healthy, folds_wanted, warm_up=run.card.warm_up)
     scored = score_recording(run.detector, run.card, recording, limits)
     metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
@@ -89,7 +91,7 @@ def evaluate(
     click.echo(summary(metrics))
     files = "metrics.json, report.html"
     if blocks:
-        folds = _cross_validate(run, blocks, rule, recording)
+        folds = _cross_validate(run, blocks, rule, recording, spill)
         write_folds(folder, folds)
         click.echo(table(folds, budget_per_day=evaluation.budget_per_day))
         evaluation = replace(evaluation, folds=folds)
@@ -162,7 +164,9 @@ def table(folds: Folds, *, budget_per_day: float) -> str:
     return "\n".join(lines)
 
 
-def _cross_validate(run: Run, blocks: Sequence[Block], rule: AlarmRule, source: Recording) -> Folds:
+def _cross_validate(
+    run: Run, blocks: Sequence[Block], rule: AlarmRule, source: Recording, spill: Spill
+) -> Folds:
     has_labels = any(track.label is not None for track in source.tracks)
     with tqdm(total=len(blocks), unit="fold", disable=None) as bar:
         return cross_validate(
@@ -171,4 +175,5 @@ def _cross_validate(run: Run, blocks: Sequence[Block], rule: AlarmRule, source: 
             rule=rule,
             source=source if has_labels else None,
             on_fold=bar.update,
+            spill=spill,
         )

@@ -22,6 +22,7 @@ from edgernn.errors import EdgernnError
 from edgernn.recording import Recording
 from edgernn.run import EpochLoss
 from edgernn.settings import make_folder
+from edgernn.spill import Spill
 from edgernn.training.stretches import read_recordings
 from edgernn.tune.journal import KernelLock
 from edgernn.tune.ledger import ERROR, Ledger, counted, listed, make_pruner, make_sampler
@@ -48,15 +49,12 @@ def open_study(plan: Plan, objective: Objective, folder: Path, *, join: bool) ->
     `join`: it must be there. Raises EdgernnError if the storage cannot be reached, if a recording
     is not what it must be, or if the study was begun with another search or other data.
     """
-    recording = read_recordings(plan.config, objective.base)
-    labelled = None
-    if objective.labelled is not None:
-        labelled = read_labelled(objective, period_s=recording.period_s)
+    agreement = _agreement(plan, objective)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for each trial is ours to say
     storage, where = _open_storage(plan, folder)
     try:
         study, is_new = _begin(plan, storage, where, join=join)
-        _agree(study, plan, _agreement(plan, recording, labelled), where, is_new=is_new)
+        _agree(study, plan, agreement, where, is_new=is_new)
         yield study
     finally:
         if isinstance(storage, RDBStorage):
@@ -224,14 +222,16 @@ def show(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def make_objective(plan: Plan, cost: Cost | None) -> Objective:
-    """How the plan judges trials; `cost` is the second objective."""
+def make_objective(plan: Plan, cost: Cost | None, scratch: Path) -> Objective:
+    """How the plan judges trials; `cost` is the second objective, `scratch` a folder for samples
+    that are too many for the memory."""
     return Objective(
         quality=plan.study.quality,
         base=plan.base,
         labelled=plan.labelled,
         columns=plan.columns,
         cost=cost,
+        scratch=scratch,
     )
 
 
@@ -294,8 +294,14 @@ def _agree(
         )
 
 
-def _agreement(plan: Plan, recording: Recording, labelled: Recording | None) -> dict[str, str]:
+def _agreement(plan: Plan, objective: Objective) -> dict[str, str]:
     """What must be equal for trials to be comparable; paths may differ between machines."""
+    with Spill(objective.scratch, limit_bytes=plan.config.training.memory_gb * 1e9) as spill:
+        recording = read_recordings(plan.config, objective.base, spill)
+        learnt_from = _hash(_content(recording))
+    judged_by = ""
+    if objective.labelled is not None:
+        judged_by = _hash(_content(read_labelled(objective, period_s=recording.period_s)))
     config = msgspec.to_builtins(plan.config)
     del config["recording"]
     return {
@@ -303,8 +309,8 @@ def _agreement(plan: Plan, recording: Recording, labelled: Recording | None) -> 
         "training file": _hash([msgspec.json.encode(config)]),
         "objective": " against ".join(plan.study.objectives),
         "kind of sampler": "grid" if plan.study.sampler == "grid" else "free",
-        "recording": _hash(_content(recording)),
-        "labelled recording": "" if labelled is None else _hash(_content(labelled)),
+        "recording": learnt_from,
+        "labelled recording": judged_by,
     }
 
 
