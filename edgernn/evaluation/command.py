@@ -19,6 +19,7 @@ from edgernn.evaluation.folds import Block, Folds, cross_validate, cut, write_fo
 from edgernn.evaluation.forecast_metrics import ForecastMetrics, forecast_lines, measure_forecasts
 from edgernn.evaluation.metrics import Metrics, measure
 from edgernn.evaluation.page import Evaluation, duration, number, short, write_page
+from edgernn.layout import Columns
 from edgernn.options import PATH, column_options, said
 from edgernn.recording import Recording, read_recording
 from edgernn.run import EVALUATION, Run, load_run
@@ -57,10 +58,10 @@ def evaluate(
     """
     run = load_run(run_folder)
     torch.set_num_threads(run.config.training.threads)
-    columns_of_run = run.config.recording[0].columns
+    columns_of_run = [item.columns for item in run.config.recording]  # none if trained by program
     recording = read_recording(
         source,
-        columns=msgspec.structs.replace(columns_of_run, **said(columns)),
+        columns=msgspec.structs.replace(*columns_of_run[:1] or [Columns()], **said(columns)),
         period_s=run.card.period_s,
     )
     folder = output or run_folder / EVALUATION / source.stem
