@@ -71,16 +71,34 @@ class Original:
         As many streams at a time as it is frozen to. What speaks of the last sample only is asked
         of every prefix, or, frozen, of the whole.
         """
-        frozen = self._stateful.frozen
-        streams = frozen.get("N", x.shape[1])
-        parts = [
-            self._of_batch(x[:, start : start + streams])
-            for start in range(0, x.shape[1], streams)
-        ]
+        streams = x.shape[1]
+        batch = self._stateful.frozen.get("N") or self._batch(x)
+        parts = []
+        for start in range(0, streams, batch):
+            rows = np.arange(start, start + batch) % streams  # the last batch is filled up
+            parts.append(self._of_batch(x[:, rows]))
         return {
-            output.name: np.concatenate([part[output.name] for part in parts], axis=1)
+            output.name: np.concatenate([part[output.name] for part in parts], axis=1)[:, :streams]
             for output in self._stateful.outputs
         }
+
+    def _batch(self, x: Floats) -> int:
+        """Streams at a time: all, or as many as the input of an initial state is frozen to."""
+        sizes = {
+            dim.dim_value
+            for value in self._beside
+            for dim in value.type.tensor_type.shape.dim
+            if 0 < dim.dim_value <= x.shape[1]
+        }
+        tried: list[EdgernnError] = []
+        for batch in (x.shape[1], *sorted(sizes - {x.shape[1]})):
+            try:
+                self._once(x[:, :batch])
+            except EdgernnError as exc:
+                tried.append(exc)
+            else:
+                return batch
+        raise tried[0]
 
     def _of_batch(self, x: Floats) -> Said:
         whole = self._once(x)
