@@ -95,7 +95,7 @@ def _value(name: str, *shape: int | str) -> onnx.ValueInfoProto:
 
 def _step(engine: Engine, x: Floats) -> Callable[[], object]:
     rows = np.array([engine.add_stream() for _ in range(x.shape[1])])
-    return lambda: engine.step(rows, x)
+    return lambda: engine.run(rows, x)
 
 
 def _bare_run(session: ort.InferenceSession, x: Floats) -> Callable[[], object]:

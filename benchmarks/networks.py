@@ -4,7 +4,8 @@
 
 Trains each on the simulated pump and on SKAB (skipped where its files are absent), with the same
 defaults, nothing tuned. A row takes a minute or two; those that are in the folder are kept, so it
-can be stopped and started again. Labels are read where quality is measured, nowhere else.
+can be stopped and started again. Steps are timed at the end, side by side, on the artefacts that
+the folder keeps. Labels are read where quality is measured, nowhere else.
 """
 
 import argparse
@@ -116,10 +117,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     size_bytes: int
     """Of the artefact with integer weights, card included."""
-    step_us: float
-    """One sample of one stream."""
-    batch_us: float
-    """One sample of one stream when 64 streams advance by 64 samples together."""
     delay: int
     quality: dict[str, Quality | None]
     """Data set → quality; None where its files are absent."""
@@ -132,36 +129,37 @@ def main() -> None:
     said = parser.parse_args()
     torch.set_num_threads(1)
     said.output.mkdir(parents=True, exist_ok=True)
-    rows = {}
+    rows, artefacts = {}, {}
     for name in [said.only] if said.only else KINDS:
         path = said.output / (re.sub(r"\W+", "-", name) + ".json")
         if not path.exists():
-            path.write_bytes(msgspec.json.encode(measure_row(name)))
+            artefact, row = measure_row(name)
+            path.with_suffix(".onnx").write_bytes(artefact)
+            path.write_bytes(msgspec.json.encode(row))
         rows[name] = msgspec.json.decode(path.read_bytes(), type=Row)
-    print(report(rows))
+        artefacts[name] = path.with_suffix(".onnx").read_bytes()
+    print(report(rows, step=step_times_s(artefacts, 1), batch=step_times_s(artefacts, 64)))
 
 
-def measure_row(name: str) -> Row:
-    """Train on each data set, export, time, score."""
+def measure_row(name: str) -> tuple[bytes, Row]:
+    """Train on each data set, export, score: the pump's artefact, and what was found."""
     run, on_pump = _on_pump(_config(name, "pump", ()))
     artefact, _ = build_artefact(run, quantization="int8")
-    engine = Engine(artefact)
-    x = run.healthy.tracks[0].x
-    times_s = interleaved(
-        {
-            "step": _step(engine, np.resize(x, (1, 1, x.shape[1]))),
-            "batch": _step(engine, np.resize(x, (64, 64, x.shape[1]))),
-        },
-        rounds=ROUNDS,
-    )
-    return Row(
+    row = Row(
         parameters=sum(p.numel() for p in run.detector.parameters()),
         size_bytes=len(artefact),
-        step_us=1e6 * times_s["step"],
-        batch_us=1e6 * times_s["batch"] / 64**2,
         delay=run.card.delay,
         quality={"pump": on_pump, "skab": _on_skab(name)},
     )
+    return artefact, row
+
+
+def step_times_s(artefacts: Mapping[str, bytes], size: int) -> dict[str, float]:
+    """Name → seconds of a step of `size` streams by `size` samples of the healthy pump."""
+    x = simulate_pump(hours=1, seed=1).tracks[0].x
+    block = np.resize(x, (size, size, x.shape[1]))
+    steps = {name: _step(Engine(artefact), block) for name, artefact in artefacts.items()}
+    return interleaved(steps, rounds=ROUNDS)
 
 
 def _on_pump(config: Config) -> tuple[Run, Quality]:
@@ -233,11 +231,13 @@ def _step(
     engine: Engine, x: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
 ) -> Callable[[], object]:
     rows = np.array([engine.add_stream() for _ in range(x.shape[1])])
-    return lambda: engine.step(rows, x)
+    return lambda: engine.run(rows, x)
 
 
-def report(rows: Mapping[str, Row]) -> str:
-    """The table, in Markdown."""
+def report(
+    rows: Mapping[str, Row], *, step: Mapping[str, float], batch: Mapping[str, float]
+) -> str:
+    """The table, in Markdown. `step` and `batch`: seconds of one sample, and of 64 × 64."""
     lines = []
     for name, row in rows.items():
         pump, skab = row.quality["pump"], row.quality["skab"]
@@ -246,8 +246,8 @@ def report(rows: Mapping[str, Row]) -> str:
             name,
             f"{row.parameters:,}",
             f"{row.size_bytes:,}",
-            f"{row.step_us:,.0f}",
-            f"{row.batch_us:.2f}",
+            f"{1e6 * step[name]:,.0f}",
+            f"{1e6 * batch[name] / 64**2:.2f}",
             f"{row.delay}",
             f"{pump.auc_pr:.3f}",
             f"{pump.found} of {pump.faults}, {pump.false_alarms} false",

@@ -76,11 +76,6 @@ class Alarm:
         self._off_since = -math.inf
 
     @property
-    def is_quiet(self) -> bool:
-        """Whether scores below the enter threshold change nothing."""
-        return self.state is AlarmState.OFF
-
-    @property
     def is_on(self) -> bool:
         """Whether an on-edge went out and no off-edge yet."""
         return self.state in (AlarmState.ON, AlarmState.RECOVERING)

@@ -193,6 +193,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ):
             if getattr(self, table) != default and self.task != task:
                 raise ValueError(f'{table}: only for task = "{task}", here task = "{self.task}"')
+        if self.task == "forecast" and self.network.direction != "causal":
+            raise ValueError(
+                'network.direction: expected "causal" for task = "forecast", got '
+                f'"{self.network.direction}": what is forecast has not come yet'
+            )
         if self.task == "forecast" and 2 * self.forecast.horizon > self.training.chunk:
             raise ValueError(
                 f"forecast.horizon: {self.forecast.horizon} samples do not fit twice into "

@@ -1,5 +1,6 @@
 """TOML file → frozen struct: every key checked, unknown keys refused with their path."""
 
+import re
 import tempfile
 import tomllib
 from pathlib import Path
@@ -68,9 +69,11 @@ def check_is_writable(folder: Path) -> None:
 
 
 def _sentence(message: str) -> str:
-    """msgspec's «Expected `int`, got `str` - at `$.broker.port`» with the key's path first."""
+    """msgspec's «Expected `int`, got `str` - at `$.broker.port`» with the key's path first, and one
+    path where a check of ours has begun with the rest of it."""
     message = message.replace("Object contains unknown field", "unknown key")
     text, marker, path = message.partition(" - at `$")
     if not marker:
         return text
-    return f"{path.rstrip('`').lstrip('.')}: {text}"
+    begins_with_key = re.match(r"[a-z_0-9]+(\[\d+\])?: ", text)
+    return f"{path.rstrip('`').lstrip('.')}{'.' if begins_with_key else ': '}{text}"

@@ -93,8 +93,12 @@ def test_every_key_written_down_reads_back_the_same(tmp_path: Path) -> None:
             "direction: \"bidirectional\" is for kind rnn, lstm, gru, got 'tcn'",
         ),
         ("network", 'branches = [["flow"], ["flow"]]', "branches[1]: channel 'flow' is in two"),
+        ("network", 'activation = "selu"', "activation: expected one of tanh, relu, got 'selu'"),
+        ("network", 'kind = "tcn"\nresidual = true', 'residual: the blocks of kind = "tcn" add to'),
         ("network", "branches = [[]]", "branches[0]: expected channel names, got none"),
         ("head", 'kinds = ["guess"]', "kinds: expected of forecast, reconstruct, encoder-decoder"),
+        ("head", "bottleneck = 2", 'bottleneck: only for "reconstruct", which is not among the'),
+        ("head", "window = 8", 'window: only for "encoder-decoder", which is not among the kinds'),
         ("head", "kinds = []", "kinds: expected at least one of forecast"),
         ("head", "window = 1", "window: expected 2–1000 samples, got 1"),
         ("score", 'relation = "vague"', "relation: expected one of conditional, whitened, none"),
@@ -105,7 +109,7 @@ def test_every_key_written_down_reads_back_the_same(tmp_path: Path) -> None:
 def test_a_value_out_of_range_is_refused_with_its_path(
     tmp_path: Path, table: str, line: str, expected: str
 ) -> None:
-    assert refusal(tmp_path, f"{RECORDING}[{table}]\n{line}\n").startswith(f"{table}: {expected}")
+    assert refusal(tmp_path, f"{RECORDING}[{table}]\n{line}\n").startswith(f"{table}.{expected}")
 
 
 @pytest.mark.parametrize(

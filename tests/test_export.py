@@ -1,5 +1,7 @@
 """The artefact: its graph, its integers, its proof, and what is refused."""
 
+import copy
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ from edgernn.card import CARD_KEY
 from edgernn.errors import EdgernnError
 from edgernn_device.engine import Engine
 from edgernn_export import artefact as module
+from edgernn_export import quantize
 from edgernn_export.artefact import build_artefact, with_card
 from edgernn_export.compare import flipped_alarms, largest
 from edgernn_export.graph import build_graph
@@ -79,6 +82,14 @@ def test_no_weight_stays_float32_when_integers_are_asked_for(graph: onnx.ModelPr
     assert weights & floats == set()
 
 
+def test_a_weight_that_the_quantiser_does_not_know_is_not_passed_over(
+    graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "WEIGHT_INPUTS", {"GRU": (1,)})
+    with pytest.raises(EdgernnError, match=r"^quantisation: weight .* is still float32$"):
+        quantize_int8(graph)
+
+
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([np.int8, np.int16]))
 def test_an_integer_weight_is_within_half_a_step_of_the_float(
     rows: int, columns: int, kind: Any
@@ -127,6 +138,14 @@ def test_a_graph_that_says_something_else_is_refused_with_every_deviation(
     assert {"N=1, T=1", "N=8, ragged chunks", "N=8, T=1"} <= {
         line.strip().partition(": ")[0] for line in deviations
     }
+
+
+def test_a_model_that_leaves_all_bounds_is_refused_for_what_it_is(trained_run: "Run") -> None:
+    wild = copy.deepcopy(trained_run)
+    recurrent = next(p for n, p in wild.model.named_parameters() if "weight_hh" in n)
+    recurrent.data.fill_(math.nan)
+    with pytest.raises(EdgernnError, match=r"^refused: state\..* of the trained model is not fin"):
+        build_artefact(wild, quantization="none")
 
 
 def test_a_state_that_is_not_handed_on_is_noticed(

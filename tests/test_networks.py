@@ -82,6 +82,15 @@ def test_a_residual_layer_adds_to_what_it_is_given(x: torch.Tensor) -> None:
     )
 
 
+@pytest.mark.parametrize("attention", [0, 3])
+def test_a_layer_that_adds_to_its_input_does_not_do_so_twice(
+    x: torch.Tensor, attention: int
+) -> None:
+    plain = NetworkConfig(hidden=4, attention=attention)
+    same = NetworkConfig(hidden=4, attention=attention, residual=True)
+    assert torch.equal(features(plain, x), features(same, x))
+
+
 def test_dropout_acts_between_layers_and_only_while_training(x: torch.Tensor) -> None:
     network = build_network(CHANNELS, NetworkConfig(layers=2, dropout=0.5), seed=0)
     state = [torch.zeros(STREAMS, *shape) for shape in network.state_shapes.values()]

@@ -116,12 +116,13 @@ def test_a_cosine_falls_from_the_rate_to_0() -> None:
     assert rates("cosine", [1.0] * 8) == pytest.approx(expected, abs=1e-9)
 
 
-def test_on_a_plateau_the_rate_halves_within_the_patience() -> None:
-    assert rates("plateau", [1.0, 1.0, 1.0, 1.0]) == [RATE, RATE, RATE, RATE, RATE / 2]
+@pytest.mark.parametrize("loss", [1.0, 0.0, -1.0])
+def test_on_a_plateau_the_rate_halves_within_the_patience(loss: float) -> None:
+    assert rates("plateau", [loss] * 4) == [RATE, RATE, RATE, RATE, RATE / 2]
 
 
 def test_while_the_loss_falls_the_rate_stays() -> None:
-    assert rates("plateau", [5.0, 4.0, 3.0, 2.0, 1.0]) == [RATE] * 6
+    assert rates("plateau", [2.0, 1.0, 0.0, -1.0, -2.0]) == [RATE] * 6
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "sgd"])

@@ -104,7 +104,7 @@ def refusal(folder: Path, search: str, *, study: str = "", more: str = "") -> st
         ('"name" = { values = ["a"] }', 'search."name": all trials share it'),
         ('"network.hidden" = { low = 64, high = 8 }', 'search."network.hidden": low 64 is above '
          "high 8"),
-        ('"network.hidden" = { low = 8, high = 9999 }', 'search."network.hidden": network: hidden: '
+        ('"network.hidden" = { low = 8, high = 9999 }', 'search."network.hidden": network.hidden: '
          "expected 1–"),
         ('"network.hidden" = { low = 8.5, high = 9 }', 'search."network.hidden": low: expected a '
          "whole number, got 8.5"),
@@ -120,7 +120,7 @@ def refusal(folder: Path, search: str, *, study: str = "", more: str = "") -> st
         ('"network.hidden" = { values = ["big"] }', 'search."network.hidden": network.hidden: '
          "Expected `int`, got `str`"),
         ('"network.kind" = { low = 1, high = 2 }', 'search."network.kind": is not a number'),
-        ('"network.kind" = { values = ["gry"] }', 'search."network.kind": network: kind: expected'),
+        ('"network.kind" = { values = ["gry"] }', 'search."network.kind": network.kind: expected'),
         ('"training.learning_rate" = { low = 0, high = 1, log = true }',
          'search."training.learning_rate": low: expected above 0 with log = true, got 0'),
         ('"training.hide" = { low = 0.1, high = 0.3, log = true, step = 0.1 }',

@@ -7,18 +7,10 @@ import msgspec
 
 from edgernn.times import format_time
 from edgernn_device.alert import Model
+from edgernn_device.config import ClassifyConfig
 from edgernn_device.engine import Engine, Floats
 from edgernn_device.monitor import Notice, Outcome, StreamState
 from edgernn_device.stream import Step, Stream
-
-
-class ClassRule(msgspec.Struct, frozen=True):
-    """When another class is believed."""
-
-    confirm: int
-    """Samples in a row that it must be the likeliest."""
-    min_probability: float
-    """That it must have in each of them."""
 
 
 class StreamClass(msgspec.Struct, frozen=True):
@@ -55,7 +47,7 @@ class _Memory:
 class Classes:
     """A class for every stream, with patience: single samples change nothing."""
 
-    def __init__(self, engine: Engine, rule: ClassRule, *, node: str) -> None:
+    def __init__(self, engine: Engine, rule: ClassifyConfig, *, node: str) -> None:
         self._names = engine.card.classes
         self._rule = rule
         self._node = node

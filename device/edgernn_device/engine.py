@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,6 @@ Rows = NDArray[np.intp]
 
 FIRST_CAPACITY = 16
 """Rows in a new arena; it doubles when full."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What a detector, an artefact of task "anomaly", says of a batch of samples."""
-
-    score: Floats
-    """(T, N) −log10 p, NaN where nothing was observed."""
-    contribution: Floats
-    """(T, N, C) each channel's share, sums to 1."""
-    expected: Floats
-    """(T, N, C) in sensor units."""
 
 
 class Engine:
@@ -78,10 +65,6 @@ class Engine:
         for array, state in zip(self._arena, self.card.states, strict=True):
             array[row] = state.initial
 
-    def step(self, rows: Rows, x: Floats) -> Scores:
-        """What `run` says, for an artefact of task "anomaly"."""
-        return Scores(*self.run(rows, x))
-
     def run(self, rows: Rows, x: Floats) -> Sequence[Floats]:
         """Advance N different streams by T samples each.
 
@@ -96,6 +79,10 @@ class Engine:
         for array, state in zip(self._arena, following, strict=True):
             array[rows] = state
         return said
+
+    def is_finite(self, row: int) -> bool:
+        """Whether a stream's memory holds numbers only."""
+        return all(bool(np.isfinite(array[row]).all()) for array in self._arena)
 
     def state_of(self, row: int) -> dict[str, Floats]:
         """A copy of one stream's memory, name → row."""

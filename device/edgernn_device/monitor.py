@@ -142,14 +142,27 @@ class Monitor:
         rows = np.array([self.streams[name].row for name in names])
         said = self.engine.run(rows, x)
         self.samples += length * len(names)
+        is_unknown = np.isnan(said[0][-1].reshape(len(names), -1)).any(axis=1)  # (N,)
         for n, name in enumerate(names):
             stream = self.streams[name]
             if stream.absent:
                 self._look_for_absent(stream, taken[n])
             if self.task.hear(stream, taken[n], [one[:, n] for one in said], outcome):
                 outcome.streams[name] = None
+            if is_unknown[n] and not self.engine.is_finite(stream.row):
+                self._forget(stream, outcome)
             if not backlog[name]:
                 del backlog[name]
+
+    def _forget(self, stream: Stream, outcome: Outcome) -> None:
+        """A memory that left all bounds would never say anything again."""
+        self.counts["lost_memory"] += 1
+        if self.counts["lost_memory"] == 1:
+            self.remarks.append(
+                f"{stream.name}: its memory is not finite any more and is begun anew (said once, "
+                "then counted); the model is unstable, train another"
+            )
+        self._start_afresh(stream, outcome)
 
     def _look_for_absent(self, stream: Stream, steps: Sequence[Step]) -> None:
         """While a new stream warms up: which channels have not come once?"""

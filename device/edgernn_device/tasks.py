@@ -1,10 +1,8 @@
 """Which task an artefact is for, and what the agent's file says of it."""
 
-import msgspec
-
 from edgernn.errors import EdgernnError
 from edgernn_device.alarms import Alarms
-from edgernn_device.classes import Classes, ClassRule
+from edgernn_device.classes import Classes
 from edgernn_device.config import AgentConfig, AlarmConfig, ClassifyConfig, ForecastConfig
 from edgernn_device.engine import Engine
 from edgernn_device.forecasts import Forecasts
@@ -18,8 +16,7 @@ def make_task(config: AgentConfig, engine: Engine, *, where: str) -> Task:
     _check(config, card.task, where)
     match card.task:
         case "classify":
-            rule = ClassRule(**msgspec.structs.asdict(config.classify))
-            return Classes(engine, rule, node=node)
+            return Classes(engine, config.classify, node=node)
         case "forecast":
             return Forecasts(engine, every_s=config.forecast.every_s, node=node)
     return Alarms(engine, config.limits(card, where=f"{where}: alarm"), node=node)

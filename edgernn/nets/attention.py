@@ -18,6 +18,8 @@ class Attention(Stateful):
     those of the last `length` samples, itself included. What was never seen is zeros, not masked.
     """
 
+    is_residual = True
+
     def __init__(self, width: int, length: int) -> None:
         super().__init__()
         self.width = width

@@ -136,14 +136,6 @@ def check_forecasts_are_defined(runner: Runner, x: Floats) -> None:
     assert all(np.isfinite(state).all() for state in states), "a state is not finite"
 
 
-def check_reset_forgets(runner: Runner, x: Floats) -> None:
-    """From fresh states, the past is as if it had never been."""
-    first, _ = runner.run(x, runner.fresh(x.shape[1]))
-    runner.run(-x, runner.fresh(x.shape[1]))
-    again, _ = runner.run(x, runner.fresh(x.shape[1]))
-    _check_same(first, again, "the first time", "after a reset")
-
-
 def check_fault_stands_out(
     runner: Runner, healthy: Floats, fault: Callable[[Floats], Floats]
 ) -> None:

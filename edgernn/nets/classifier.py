@@ -18,6 +18,7 @@ LARGEST_WEIGHT = 10.0
 class Classifier(Model):
     """Scaling, missing values, network, one linear layer, softmax.
 
+    The linear layer reads the sample beside its features, which leave it out where they look ahead.
     Training samples carry one more column than channels: the index of the class, NaN where it is
     not known.
     """
@@ -38,16 +39,16 @@ class Classifier(Model):
         self.delay = self.network.look_ahead
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
-            self.read_out = nn.Linear(self.network.width, len(classes))
-        self.known = Delay(1, self.delay)
+            self.read_out = nn.Linear(self.network.width + 2 * self.channels, len(classes))
+        self.sample = Delay(2 * self.channels, self.delay)
         self.target = Delay(2, self.delay)
         self.register_buffer("weights", torch.ones(len(classes)))
         self.register_buffer("temperature", torch.ones(()))
 
     @property
     def state_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        known = {f"known.{name}": shape for name, shape in self.known.state_shapes.items()}
-        return dict(self.network.state_shapes) | known
+        sample = {f"sample.{name}": shape for name, shape in self.sample.state_shapes.items()}
+        return dict(self.network.state_shapes) | sample
 
     def weigh(self, counts: Tensor) -> None:
         """Let every class count alike, `counts` (L,) samples of each being learnt from: weights
@@ -61,20 +62,15 @@ class Classifier(Model):
         Returns probability (T, N, L) of each class at sample t − `delay`, NaN where nothing of
         that sample was observed, then the next states.
         """
-        z, observed = self.scaled(x)
-        _, features, following = self.features(z, observed, state)
-        seen = observed.amax(-1, keepdim=True)  # (T, N, 1)
-        about, after = self.known(seen, *islice(state, len(following), None))
-        probability = torch.softmax(self.read_out(features) / self.temperature, dim=-1)
-        probability = torch.where(about > 0, probability, torch.nan)
-        return probability, *following, *after
+        said, observed, following = self._say(*self.scaled(x), state)
+        probability = torch.softmax(said / self.temperature, dim=-1)
+        there = observed.amax(-1, keepdim=True) > 0  # (T, N, 1)
+        return torch.where(there, probability, torch.nan), *following
 
     def logits(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x (T, N, C) → what the softmax is given at temperature 1 (T, N, L), next states."""
-        z, observed = self.scaled(x)
-        _, features, following = self.features(z, observed, state)
-        said: Tensor = self.read_out(features)
-        return said, (*following, *state[len(following) :])
+        said, _, following = self._say(*self.scaled(x), state)
+        return said, following
 
     def loss(
         self, x: Tensor, hidden: Tensor, *state: Tensor
@@ -84,17 +80,26 @@ class Classifier(Model):
         x, hidden = x[..., :-1], hidden[..., :-1]
         z, observed = self.scaled(x)
         shown = 1 - hidden
-        _, features, following = self.features(z * shown, observed * shown, state)
-        start = len(following)
-        memory = state[start + len(self.known.state_shapes) :] or tuple(
+        said, _, following = self._say(z * shown, observed * shown, state)
+        memory = state[len(following) :] or tuple(
             label.new_zeros(label.shape[1], *shape) for shape in self.target.state_shapes.values()
         )
         answered = 1 - label.isnan().to(label.dtype)
         answer = torch.cat([label.nan_to_num(), answered], dim=-1)  # (T, N, 2)
         answer, memory = self.target(answer, *memory)
         wanted, is_known = answer[..., 0].long(), answer[..., 1]
-        log_p = torch.log_softmax(self.read_out(features), dim=-1)  # (T, N, L)
+        log_p = torch.log_softmax(said, dim=-1)  # (T, N, L)
         weight = self.weights[wanted] * is_known  # (T, N)
         nll = -log_p.gather(-1, wanted.unsqueeze(-1)).squeeze(-1)
-        unused = state[start : start + len(self.known.state_shapes)]
-        return (weight * nll).sum(), weight.sum(), (*following, *unused, *memory)
+        return (weight * nll).sum(), weight.sum(), (*following, *memory)
+
+    def _say(
+        self, z: Tensor, observed: Tensor, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """z and observed (T, N, C) as they come → of sample t − delay what the softmax is given
+        (T, N, L) and what was observed (T, N, C); next states."""
+        seen, features, following = self.features(z, observed, state)
+        mine = islice(state, len(following), len(following) + len(self.sample.state_shapes))
+        sample, after = self.sample(seen, *mine)
+        said: Tensor = self.read_out(torch.cat([features, sample], dim=-1))
+        return said, sample.chunk(2, dim=-1)[1], (*following, *after)

@@ -13,7 +13,6 @@ class CausalConv(Stateful):
     def __init__(self, inputs: int, width: int, kernel: int, dilation: int = 1) -> None:
         """`kernel` K samples, `dilation` d samples apart."""
         super().__init__()
-        self.inputs = inputs
         self.width = width
         self.kernel = kernel
         self.dilation = dilation
@@ -32,6 +31,8 @@ class TcnBlock(Stateful):
 
     Source: Bai, Kolter and Koltun 2018, arXiv:1803.01271, without its weight normalisation.
     """
+
+    is_residual = True
 
     def __init__(
         self, inputs: int, width: int, kernel: int, dilation: int = 1, dropout: float = 0.0

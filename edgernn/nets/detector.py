@@ -14,6 +14,10 @@ from edgernn.nets.networks import NetworkConfig
 from edgernn.nets.views import LARGEST_RESIDUAL, Judge
 from edgernn.nets.windows import Delay
 
+LARGEST_WAITING = 1e6
+"""Standard deviations of a sample that waits to be judged: no state is ever infinite, and a
+residual of so much is the largest there is."""
+
 
 class Detector(Model):
     """Scaling, missing values, network, heads, their judges and calibration of one kind of machine.
@@ -73,8 +77,9 @@ class Detector(Model):
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """x (T, N, C) in sensor units, NaN = missing; states as `states` lists them.
 
-        Returns score (T, N), contribution (T, N, C), expected (T, N, C), then the next states; all
-        of sample t − `delay`. The score is NaN where not one channel of it was observed.
+        Returns score (T, N), contribution (T, N, C), expected (T, N, C) by the first head, then the
+        next states; all of sample t − `delay`. The score is NaN where not one channel of it was
+        observed.
         """
         surprise, observed, expected, following = self._look(x, state)
         scores = self.calibration(self._totals(surprise))  # (T, N, K)
@@ -171,6 +176,8 @@ class Detector(Model):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         start = len(self.network.state_shapes)
         mine = state[start : start + len(self.target.state_shapes)]
+        if self.delay:
+            z = z.clamp(-LARGEST_WAITING, LARGEST_WAITING)
         target, after = self.target(torch.cat([z, observed], dim=-1), *mine)
         return target, after
 

@@ -20,7 +20,6 @@ class FastGrnnLayer(Stateful):
 
     def __init__(self, inputs: int, hidden: int, rank: int = 0) -> None:
         super().__init__()
-        self.inputs = inputs
         self.width = hidden
         self.rank = rank
         self.state_shapes = {"h": (hidden,)}
@@ -104,7 +103,6 @@ class MinGruLayer(Stateful):
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
-        self.inputs = inputs
         self.width = hidden
         self.state_shapes = {"h": (hidden,)}
         self.linear = nn.Linear(inputs, 2 * hidden)  # z, h̃

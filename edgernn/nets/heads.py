@@ -28,8 +28,8 @@ class HeadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """One or several of "forecast", "reconstruct", "encoder-decoder"; each is judged on its own,
     and the loudest one speaks."""
     bottleneck: int = 0
-    """Width of what a sample or a window is rebuilt from; 0 = half the channels for
-    "reconstruct", the features' width for "encoder-decoder"."""
+    """Width of what "reconstruct" rebuilds a sample from, below the number of channels; 0 = half
+    of that."""
     window: int = 20
     """Samples that "encoder-decoder" rebuilds, 2 to 1000; it speaks of the one in their middle."""
 
@@ -45,6 +45,12 @@ class HeadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"bottleneck: expected 0–1024, got {self.bottleneck}")
         if not 2 <= self.window <= 1000:
             raise ValueError(f"window: expected 2–1000 samples, got {self.window}")
+        for name, default, kind in (
+            ("bottleneck", 0, "reconstruct"),
+            ("window", 20, "encoder-decoder"),
+        ):
+            if getattr(self, name) != default and kind not in self.kinds:
+                raise ValueError(f'{name}: only for "{kind}", which is not among the kinds')
 
 
 class ReadOut(nn.Module):
@@ -118,11 +124,15 @@ class ReconstructHead(Head):
 
     def __init__(self, network: Stateful, channels: int, config: HeadConfig) -> None:
         super().__init__()
-        bottleneck = config.bottleneck or channels // 2
-        if not 1 <= bottleneck < channels:
+        if channels < 2:
             raise EdgernnError(
-                'head.bottleneck: "reconstruct" needs it below the number of channels '
-                f"({channels}), got {bottleneck}"
+                'head.kinds: "reconstruct" rebuilds a channel from the others, and there is only 1'
+            )
+        bottleneck = config.bottleneck or channels // 2
+        if bottleneck >= channels:
+            raise EdgernnError(
+                f"head.bottleneck: expected 1–{channels - 1} for {channels} channels, "
+                f"got {bottleneck}"
             )
         self.delay = network.look_ahead
         self.target = Delay(2 * channels, self.delay)
@@ -151,11 +161,10 @@ class EncoderDecoderHead(Head):
         super().__init__()
         self.window = config.window
         self.delay = config.window // 2
-        width = config.bottleneck or network.width
-        self.encode = nn.Linear(network.width, width)
-        self.width = width
-        self.decoder = GruLayer(1, width)
-        self.read_out = ReadOut(width, channels)
+        self.width = network.width
+        self.encode = nn.Linear(self.width, self.width)
+        self.decoder = GruLayer(1, self.width)
+        self.read_out = ReadOut(self.width, channels)
 
     def forward(
         self, features: Tensor, seen: Tensor, *state: Tensor

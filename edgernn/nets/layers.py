@@ -6,7 +6,6 @@ Here are the ones that torch has a fused kernel for; `gates`, `convolution`, `at
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,8 @@ class Stateful(nn.Module, ABC):
     """Features per sample."""
     state_shapes: Mapping[str, tuple[int, ...]]
     """Name → shape of one stream's row, in the order `forward` takes them. Fresh states are 0."""
+    is_residual: bool = False
+    """Whether the features are the input with something added to it."""
     look_ahead: int = 0
     """Features that come with sample t are about sample t − look_ahead, from the samples around it
     but not itself. 0: of all samples up to t, itself included."""
@@ -40,7 +41,6 @@ class GruLayer(Stateful):
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
-        self.inputs = inputs
         self.width = hidden
         self.state_shapes = {"h": (hidden,)}
         self.gru = nn.GRU(inputs, hidden)
@@ -58,11 +58,8 @@ class RnnLayer(Stateful):
     neither fades nor grows (Le, Jaitly and Hinton 2015, arXiv:1504.00941).
     """
 
-    def __init__(
-        self, inputs: int, hidden: int, activation: Literal["tanh", "relu"] = "tanh"
-    ) -> None:
+    def __init__(self, inputs: int, hidden: int, activation: str = "tanh") -> None:
         super().__init__()
-        self.inputs = inputs
         self.width = hidden
         self.activation = activation
         self.state_shapes = {"h": (hidden,)}
@@ -86,7 +83,6 @@ class LstmLayer(Stateful):
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
-        self.inputs = inputs
         self.width = hidden
         self.state_shapes = {"h": (hidden,), "c": (hidden,)}
         self.lstm = nn.LSTM(inputs, hidden)

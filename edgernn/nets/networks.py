@@ -6,7 +6,6 @@ A new kind of layer is one class and one line in `NETWORKS`.
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice, pairwise
 from types import MappingProxyType
-from typing import Literal
 
 import msgspec
 import torch
@@ -47,7 +46,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Samples after the one that is judged, 1 to 1000, for "bidirectional" only."""
     branches: tuple[tuple[str, ...], ...] = ()
     """Groups of channel names, every channel in one: each group gets a network of its own."""
-    activation: Literal["tanh", "relu"] = "tanh"
+    activation: str = "tanh"
     """Of "rnn": "tanh" or "relu"."""
     rank: int = 0
     """Of the weight matrices of "fastgrnn", 1 to 1024; 0 = full."""
@@ -60,6 +59,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         for name, allowed in (
             ("kind", tuple(NETWORKS)),
             ("direction", ("causal", "bidirectional")),
+            ("activation", ("tanh", "relu")),
             ("start", tuple(STARTS)),
         ):
             if (word := getattr(self, name)) not in allowed:
@@ -86,6 +86,8 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ):
             if getattr(self, name) != default and self.kind != kind:
                 raise ValueError(f'{name}: only for kind = "{kind}", here kind = "{self.kind}"')
+        if self.residual and self.kind == "tcn":
+            raise ValueError('residual: the blocks of kind = "tcn" add to their input already')
 
     def _check_direction(self) -> None:
         if self.direction == "causal" and self.look_ahead:
@@ -130,7 +132,7 @@ class Stack(Stateful):
         self.layers = nn.ModuleList(layers)
         self.dropout = nn.Dropout(dropout)
         self._adds = [
-            residual and i > 0 and layers[i - 1].width == layer.width
+            residual and i > 0 and layers[i - 1].width == layer.width and not layer.is_residual
             for i, layer in enumerate(layers)
         ]
         self._counts = [len(layer.state_shapes) for layer in layers]

@@ -28,7 +28,6 @@ class Delay(Stateful):
     def __init__(self, width: int, samples: int) -> None:
         super().__init__()
         self.width = width
-        self.samples = samples
         self.state_shapes = past_shapes(samples, width)
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

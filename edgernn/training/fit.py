@@ -27,7 +27,7 @@ SCALING_BLOCK = 65_536
 """Samples of a piece that are added up at a time."""
 RELEASE_EVERY = 64
 """Chunks between two times that the pages of a mapped recording are let go."""
-VALIDATION_BLOCK = 65_536
+VALIDATION_BLOCK = 8192
 """Samples, of all streams, that are validated at a time: bounds the memory."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgernn.errors import EdgernnError
 from edgernn.nets.classifier import Classifier
@@ -23,7 +24,8 @@ LARGEST_ERROR = 5.0
 """Standard deviations: a few wild samples shall not widen every forecast."""
 WIDEN_RANGE = (0.1, 10.0)
 LONGEST_BLOCK = 1024
-"""Samples that run through the forecaster at a time while calibrating: H forecasts of each."""
+"""Samples that run through a model at a time while calibrating: H forecasts of each, or a run of
+L samples back."""
 
 
 def find_classes(recording: Recording) -> tuple[str, ...]:
@@ -71,6 +73,16 @@ def with_answers(
     )
 
 
+def check_horizon(pieces: Sequence[Track], horizon: int, *, warm_up: int) -> None:
+    """Raises EdgernnError if no piece is long enough to see a forecast come true."""
+    if (longest := max((len(piece.x) for piece in pieces), default=0)) <= warm_up + horizon:
+        raise EdgernnError(
+            f"the recording is too short: its longest part to calibrate with has {longest} "
+            f"samples, a warm-up of {warm_up} and a horizon of {horizon} need more; record longer, "
+            "or lower forecast.horizon"
+        )
+
+
 def count_classes(pieces: Sequence[Track], classes: Sequence[str]) -> NDArray[np.int64]:
     """(L,) observed samples of each class, in pieces with their answers."""
     answers = np.concatenate([piece.x[:, -1] for piece in pieces])
@@ -85,9 +97,9 @@ def calibrate_classifier(
     2017, "On calibration of modern neural networks"); classes weigh as they did in training."""
     logits, answers = [], []
     for piece in pieces:
-        said, _ = model.logits(torch.from_numpy(piece.x).unsqueeze(1), *model.fresh_state(1))
+        said = _logits(model, piece)
         about = _with_answer(piece, classes).x[: len(piece.x) - model.delay, -1]
-        logits.append(said[warm_up:, 0])
+        logits.append(said[warm_up:])
         answers.append(torch.from_numpy(about[warm_up - model.delay :]))
     z, answer = torch.cat(logits), torch.cat(answers)  # (·, L), (·,)
     z, answer = z[answer.isfinite()], answer[answer.isfinite()].long()
@@ -98,6 +110,15 @@ def calibrate_classifier(
         return -float((weight * log_p[torch.arange(len(answer)), answer]).sum())
 
     model.temperature.fill_(min(TEMPERATURES.tolist(), key=loss))
+
+
+def _logits(model: Classifier, piece: Track) -> Tensor:
+    """Of a whole piece, in blocks that fit into memory: (T, L)."""
+    state, parts = model.fresh_state(1), []
+    for block in torch.split(torch.from_numpy(piece.x).unsqueeze(1), LONGEST_BLOCK):
+        said, state = model.logits(block, *state)
+        parts.append(said[:, 0])
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -116,8 +137,8 @@ def calibrate_forecaster(model: Forecaster, pieces: Sequence[Track], *, warm_up:
             count += errors.isfinite().sum(0)
     if not count.all():
         raise EdgernnError(
-            f"the recording is too short: {warm_up} samples and a horizon of {model.horizon} leave "
-            "nothing to calibrate with; record longer, or lower forecast.horizon"
+            f"{int((count == 0).sum())} of {count.numel()} steps ahead have no value to calibrate "
+            "with; record longer, or lower forecast.horizon"
         )
     factor = (total / count).sqrt().clamp(*WIDEN_RANGE)
     model.read_out.widen(factor.float().reshape(-1))

@@ -30,7 +30,8 @@ class Optimizer:
         self._schedule, self._first_rate = config.schedule, config.learning_rate
         self._epoch, self._epochs = 0, config.epochs
         patience = max(1, config.patience // 2 - 1)
-        self._plateau = ReduceLROnPlateau(self.torch, factor=0.5, patience=patience)
+        # threshold 0: a relative one calls any negative loss better than itself
+        self._plateau = ReduceLROnPlateau(self.torch, factor=0.5, patience=patience, threshold=0.0)
 
     @property
     def rate(self) -> float:

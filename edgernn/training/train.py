@@ -29,6 +29,7 @@ from edgernn.training.lessons import (
     calibrate_classifier,
     calibrate_forecaster,
     check_classes,
+    check_horizon,
     count_classes,
     find_classes,
     with_answers,
@@ -82,6 +83,8 @@ def train(
         check_classes(stretches, classes, warm_up=warm_up)
         lessons = with_answers(stretches, classes, spill)
         model.weigh(torch.from_numpy(count_classes(lessons.fit, classes)))
+    if isinstance(model, Forecaster):
+        check_horizon(stretches.calibration, model.horizon, warm_up=warm_up)
     healthy = _healthy(recording, stretches)
     check_readable(Path(HEALTHY), healthy)
     checkpoint = None if folder is None else Checkpoint(folder, _origin(config, lessons, spill))

@@ -28,7 +28,7 @@ def step_us(run: Run) -> float:
     for t in range(WARM_UP + STEPS):
         sample = x[t % len(x)][None]  # (1, 1, C)
         start = time.perf_counter_ns()
-        engine.step(rows, sample)
+        engine.run(rows, sample)
         times.append(time.perf_counter_ns() - start)
     return float(np.median(times[WARM_UP:])) / 1e3
 

@@ -1,12 +1,13 @@
 """Proof: the device's engine must decide as the trained model decides, or there is no file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgernn.errors import EdgernnError
 from edgernn.nets.model import Model
 from edgernn.recording import Recording
 from edgernn.run import Run
@@ -43,6 +44,7 @@ def prove(model: bytes, run: Run, *, quantization: str) -> Proof:
     card = Engine(model).card
     every = -(-max(int(np.prod(shape)) for shape in card.outputs.values()) // MOST_VALUES)
     truth = {n: _model_outputs(run.model, x[:n], every) for n in (len(x), len(x) // 10)}
+    _check_is_finite(truth.values())
     deviations: list[Deviation] = []
     for name, streams, chunks in (
         ("N=1, T=1", 1, _single(len(x))),
@@ -100,6 +102,17 @@ def _model_outputs(model: Model, x: Floats, every: int) -> Outputs:
         _joined(model.outputs, parts),
         {one.name: value.numpy() for one, value in zip(model.states, state, strict=True)},
     )
+
+
+def _check_is_finite(outputs: Iterable[Outputs]) -> None:
+    """A model whose own states leave all bounds is no graph's fault."""
+    lost = {n for one in outputs for n, v in one.states.items() if not np.isfinite(v).all()}
+    if lost:
+        raise EdgernnError(
+            f"refused: {', '.join(sorted(lost))} of the trained model is not finite after "
+            f"{SAMPLES} disturbed samples; train it anew with a lower learning_rate, another seed "
+            'or a network whose state is bounded (kind = "gru")'
+        )
 
 
 def _engine_outputs(engine: Engine, x: Floats, chunks: Sequence[int], every: int) -> Outputs:

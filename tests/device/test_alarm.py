@@ -126,7 +126,7 @@ def test_ending_an_alarm_that_is_not_on_gives_no_edge(scores: list[float]) -> No
     alarm = Alarm(make_limits(min_duration_s=9))
     run(alarm, scores)
     assert alarm.end(9.0) is None
-    assert alarm.is_quiet
+    assert alarm.state is AlarmState.OFF
 
 
 def test_reset_forgets_the_cool_down() -> None:
@@ -155,7 +155,7 @@ def test_scores_below_the_enter_threshold_never_raise_an_alarm(
 ) -> None:
     alarm = Alarm(limits)
     assert run(alarm, scores) == []
-    assert alarm.is_quiet
+    assert alarm.state is AlarmState.OFF
 
 
 @given(LIMITS, SCORES)

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from samples import read_samples
 
 from edgernn.errors import EdgernnError
-from edgernn_device.engine import FIRST_CAPACITY, Engine, Floats, Scores
+from edgernn_device.engine import FIRST_CAPACITY, Engine, Floats
 
 TOLERANCE = 2e-3
 """Relative, of scores and expectations between two orders of the same float32 sums, as in
@@ -36,21 +37,26 @@ def engine(artefact: Path) -> Engine:
     return Engine.load(artefact)
 
 
+class Scores(NamedTuple):
+    """What a detector's artefact says of samples."""
+
+    score: Floats
+    contribution: Floats
+    expected: Floats
+
+
 def rows_of(engine: Engine, streams: int) -> NDArray[np.intp]:
     return np.array([engine.add_stream() for _ in range(streams)])
 
 
 def run(engine: Engine, rows: NDArray[np.intp], *chunks: Floats) -> Scores:
-    parts = [engine.step(rows, np.ascontiguousarray(chunk)) for chunk in chunks]
-    names = ("score", "contribution", "expected")
-    return Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    parts = [engine.run(rows, np.ascontiguousarray(chunk)) for chunk in chunks]
+    return Scores(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def assert_same(a: Scores, b: Scores) -> None:
-    for name in ("score", "contribution", "expected"):
-        np.testing.assert_allclose(
-            getattr(a, name), getattr(b, name), rtol=TOLERANCE, atol=TOLERANCE, err_msg=name
-        )
+    for name, one, other in zip(Scores._fields, a, b, strict=True):
+        np.testing.assert_allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
 
 
 @few

@@ -301,6 +301,18 @@ def test_infinite_readings_leave_later_scores_defined(monitor: Monitor, healthy:
     assert 0 <= known(scored) < Limits.from_rule(card.alarm, card).enter
 
 
+def test_a_memory_that_is_not_finite_is_begun_anew(monitor: Monitor, healthy: Machine) -> None:
+    monitor.take(healthy.samples(stop=100))
+    row = monitor.streams["a"].row
+    state = monitor.engine.state_of(row)
+    monitor.engine.set_state(row, {name: np.full_like(v, np.nan) for name, v in state.items()})
+    monitor.take(healthy.samples(start=100, stop=101))
+    assert monitor.counts["lost_memory"] == 1 and "is not finite" in monitor.remarks[-1]
+    scored = monitor.take(healthy.samples(start=101, stop=300)).scores["a"]
+    assert math.isfinite(known(scored))
+    assert monitor.counts["lost_memory"] == 1
+
+
 def test_no_samples_lead_to_nothing(monitor: Monitor) -> None:
     outcome = monitor.take([])
     assert (outcome.alerts, outcome.scores) == ([], {})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgernn.errors import EdgernnError
 from edgernn.times import format_time
-from edgernn_device.classes import Classes, ClassRule, StreamClass
+from edgernn_device.classes import Classes, StreamClass
 from edgernn_device.config import AgentConfig, AlarmConfig, ClassifyConfig, ForecastConfig
 from edgernn_device.engine import Engine
 from edgernn_device.forecasts import Forecast, Forecasts
@@ -26,7 +26,7 @@ from edgernn_device.tasks import make_task
 CLASSES = ("healthy", "bearing", "leak")
 CLASSIFIER = make_card(task="classify", classes=CLASSES, tails=())
 FORECASTER = make_card(task="forecast", horizon=3, period_s=10.0, tails=())
-RULE = ClassRule(confirm=3, min_probability=0.5)
+RULE = ClassifyConfig(confirm=3, min_probability=0.5)
 NAN = float("nan")
 
 
