@@ -35,6 +35,9 @@ COMMANDS = {
     "export": Command(
         "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"
     ),
+    "adopt": Command(
+        "edgernn_export.adopt.command:adopt", "Give anybody's recurrent ONNX file states.", "export"
+    ),
     "inspect": Command("edgernn_device.cli:inspect", "Show what an artefact says of itself."),
     "agent": Command("edgernn_device.cli:agent", "Run an artefact over MQTT and publish alerts."),
     "record": Command("edgernn_device.cli:record", "Write live MQTT samples to a recording."),

@@ -1,1 +1,1 @@
-"""Anybody's recurrent ONNX file → one whose states are inputs and outputs, proven to stream alike."""
+"""Anybody's recurrent ONNX file → one with its states as inputs and outputs, proven alike."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -91,13 +92,14 @@ class Original:
             if 0 < dim.dim_value <= x.shape[1]
         }
         tried: list[EdgernnError] = []
-        for batch in (x.shape[1], *sorted(sizes - {x.shape[1]})):
+        every: int = x.shape[1]
+        for batch in (every, *sorted(sizes - {every})):
             try:
                 self._once(x[:, :batch])
             except EdgernnError as exc:
                 tried.append(exc)
             else:
-                return batch
+                return int(batch)
         raise tried[0]
 
     def _of_batch(self, x: Floats) -> Said:
@@ -121,7 +123,7 @@ class Original:
         """One run → (T, N, …), or (1, N, …) of what speaks of the last sample only."""
         time, streams = x.shape[:2]
         turned = x if self._stateful.order == "TN" else x.transpose(1, 0, 2)
-        feeds = {self._stateful.source: np.ascontiguousarray(turned)}
+        feeds: dict[str, NDArray[Any]] = {self._stateful.source: np.ascontiguousarray(turned)}
         for value in self._beside:
             feeds[value.name] = _beside(value, time, streams)
         names = [output.name for output in self._stateful.outputs]
@@ -205,9 +207,7 @@ class Streamed:
         return {name: np.concatenate([p[i] for p in parts]) for i, name in enumerate(self._said)}
 
 
-def prove_streaming(
-    model: onnx.ModelProto, stateful: Stateful, x: Floats, *, where: str
-) -> Proof:
+def prove_streaming(model: onnx.ModelProto, stateful: Stateful, x: Floats, *, where: str) -> Proof:
     """Compare the original on whole sequences with the new graph sample by sample and in ragged
     chunks, one stream and several. x (T, N, C) as `sequences` or `noise` give them.
 

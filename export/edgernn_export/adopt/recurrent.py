@@ -1,7 +1,17 @@
 """LSTM, GRU and RNN nodes: initial and final states become inputs and outputs of the graph."""
 
 from edgernn_export.adopt.rules import Step, take_last
-from edgernn_export.adopt.values import Axis, Fill, Given, Known, LastCell, Signal, Value, plain, uniform
+from edgernn_export.adopt.values import (
+    Axis,
+    Fill,
+    Given,
+    Known,
+    LastCell,
+    Signal,
+    Value,
+    plain,
+    uniform,
+)
 
 RECURRENT = ("LSTM", "GRU", "RNN")
 LENGTHS, FIRST_STATE = 4, 5
@@ -49,9 +59,7 @@ def recurrent(step: Step, number: int) -> list[Value]:
         for name, value in step.attributes.items()
         if name not in ("layout", "direction", "hidden_size")
     }
-    y, *last = writer.add(
-        node.op_type, names, outputs=1 + len(letters), hidden_size=width, **kept
-    )
+    y, *last = writer.add(node.op_type, names, outputs=1 + len(letters), hidden_size=width, **kept)
     for state, value in zip(states, last, strict=True):
         writer.give(writer.add("Squeeze", [value, writer.integers(0)])[0], f"{state}.next")
     time, streams = (Axis(letter, step.sizes[letter]) for letter in "TN")
@@ -95,8 +103,8 @@ def _initial(step: Step, value: Value | None, letter: str) -> float:
             return 0.0
         case Fill(number=number):
             return number
-        case Known(array=array) if (number := uniform(array)) is not None:
-            return number
+        case Known(array=array) if (same := uniform(array)) is not None:
+            return same
         case Known():
             raise step.refuse(
                 f"starts from an initial {letter} of different values; a fresh state holds one "

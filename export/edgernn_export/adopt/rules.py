@@ -43,9 +43,7 @@ class Step:
     attributes: dict[str, object] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.attributes = {
-            a.name: helper.get_attribute_value(a) for a in self.node.attribute
-        }
+        self.attributes = {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
 
     def refuse(self, reason: str) -> RefusedError:
         return RefusedError(self.node, reason)
@@ -236,9 +234,14 @@ def gather(step: Step) -> list[Value]:
     axis = signal.axes[i]
     if index is None:
         raise step.refuse("which values it takes is not known beforehand")
-    if axis.runs == "T" and index.shape in ((), (1,)) and int(index.reshape(())) in (
-        -1,
-        axis.size - 1,
+    if (
+        axis.runs == "T"
+        and index.shape in ((), (1,))
+        and int(index.reshape(()))
+        in (
+            -1,
+            axis.size - 1,
+        )
     ):
         (last,) = take_last(step, signal, i)
         if index.shape:
@@ -246,9 +249,7 @@ def gather(step: Step) -> list[Value]:
         return [last]
     step.only_features([i], "takes only some values along")
     put = [plain(size) for size in index.shape]
-    return step.copied(
-        [*signal.axes[:i], *put, *signal.axes[i + 1 :]], is_state=signal.is_state
-    )
+    return step.copied([*signal.axes[:i], *put, *signal.axes[i + 1 :]], is_state=signal.is_state)
 
 
 def slice_(step: Step) -> list[Value]:
@@ -434,8 +435,22 @@ REASONS = {
 """Why an operator without a rule has none."""
 
 STRUCTURAL = frozenset(
-    "Identity Transpose Squeeze Unsqueeze Reshape Flatten Slice Gather Concat Split Expand Tile "
-    "Cast Dropout".split()
+    (
+        "Cast",
+        "Concat",
+        "Dropout",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    )
 )
 """Operators that only arrange values."""
 
@@ -502,8 +517,10 @@ def _beside_the_samples(step: Step, inputs: Sequence[Value]) -> list[Value] | No
         return None
     if op_type == "Concat":
         kinds = {type(value) for value in inputs}
-        if LastCell in kinds and kinds <= {LastCell, Signal} and all(
-            not isinstance(value, Signal) or value.is_state for value in inputs
+        if (
+            LastCell in kinds
+            and kinds <= {LastCell, Signal}
+            and all(not isinstance(value, Signal) or value.is_state for value in inputs)
         ):
             return [next(value for value in inputs if isinstance(value, LastCell))]
         if kinds == {Given} or (kinds == {Fill} and len(set(inputs)) == 1):

@@ -1,7 +1,7 @@
-"""What is known of each value in a graph while it is walked: which of its axes are time and streams.
+"""What is known of a value while a graph is walked: which of its axes are time and streams.
 
-Sizes are numbers throughout. A frozen axis has its own; a free one a prime that no weight is likely
-to have, so that shapes computed inside the graph fold to numbers that still say where they are from.
+Sizes are numbers throughout. A frozen axis has its own; a free one a prime that no weight is
+likely to have, so that shapes computed inside the graph are numbers that still say whose they are.
 """
 
 from collections.abc import Sequence

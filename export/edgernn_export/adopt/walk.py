@@ -21,7 +21,6 @@ from edgernn_export.adopt.values import (
     RefusedError,
     Signal,
     Value,
-    called,
     plain,
 )
 from edgernn_export.adopt.writer import FLOAT, Writer
@@ -115,7 +114,7 @@ def _samples(model: onnx.ModelProto, where: str) -> onnx.ValueInfoProto:
     if len(found) != 1:
         listed = ", ".join(sorted(found)) or "none"
         raise EdgernnError(f"{where}: expected one input of samples, got {len(found)}: {listed}")
-    value = inputs[found.pop()]
+    value: onnx.ValueInfoProto = inputs[found.pop()]
     kind, dims = value.type.tensor_type.elem_type, value.type.tensor_type.shape.dim
     if kind != FLOAT or len(dims) != 3 or not dims[2].dim_value:
         sizes = [dim.dim_value or dim.dim_param or "?" for dim in dims]
@@ -126,9 +125,7 @@ def _samples(model: onnx.ModelProto, where: str) -> onnx.ValueInfoProto:
     return value
 
 
-def _walk(
-    model: onnx.ModelProto, source: onnx.ValueInfoProto, order: str, where: str
-) -> Stateful:
+def _walk(model: onnx.ModelProto, source: onnx.ValueInfoProto, order: str, where: str) -> Stateful:
     writer = Writer()
     dims = source.type.tensor_type.shape.dim
     frozen = {
@@ -173,7 +170,7 @@ def _results(step: Step, layers: int) -> list[Value]:
     node, inputs = step.node, [value for value in step.inputs if value is not None]
     if node.op_type == "Shape" and isinstance(inputs[0], Signal):
         sizes = [axis.size for axis in inputs[0].axes]
-        sizes = sizes[step.number("start", 0) : step.attributes.get("end")]  # type: ignore[misc]
+        sizes = sizes[step.number("start", 0) : step.number("end", len(sizes))]
         return [Known(np.array(sizes, np.int64), is_length=True)]
     if node.op_type in RECURRENT and node.domain in ("", "ai.onnx"):
         return recurrent(step, layers)
@@ -256,6 +253,3 @@ def _time_first(signal: Signal, writer: Writer, sizes: dict[str, int]) -> Signal
         name = writer.reshape(name, signal.axes, parted)
     order = [runs.index("T"), runs.index("N"), *(i for i, word in enumerate(runs) if not word)]
     return Signal(writer.transpose(name, order), tuple(parted[i] for i in order))
-
-
-__all__ = ["Output", "Stateful", "called", "make_stateful"]

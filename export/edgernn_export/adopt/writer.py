@@ -80,9 +80,7 @@ class Writer:
         ]
         open_ = [i for i, axis in enumerate(after) if axis.runs and copied[i]]
         if len(open_) > 1:
-            parts = [
-                self._length(a.runs) if a.runs else self.integers(a.size) for a in after
-            ]
+            parts = [self._length(a.runs) if a.runs else self.integers(a.size) for a in after]
             shape = self.add("Concat", parts, axis=0)[0]
             return self.add("Reshape", [value, shape])[0]
         for i in open_:
@@ -112,7 +110,7 @@ class Writer:
             for name, kind, shape in outputs
         ]
         for state in self.states:
-            row = ["N", *state.shape]
+            row: list[str | int | None] = ["N", *state.shape]
             inputs.append(helper.make_tensor_value_info(state.name, FLOAT, row))
             gives.append(helper.make_tensor_value_info(f"{state.name}.next", FLOAT, row))
         stored = [numpy_helper.from_array(self._arrays[name], name) for name in arrays]
