@@ -144,10 +144,10 @@ def _set_spread(judged: Judged, pieces: Sequence[Track], warm_up: int) -> None:
         x = torch.from_numpy(piece.x).unsqueeze(1)
         parts.append(judged.residuals(x, *judged.fresh_state(1))[0][warm_up:, 0, 0].numpy())
     r = np.concatenate(parts)  # (·, C)
-    seen = np.isfinite(r).sum(axis=0)
-    if seen.min(initial=0) < FEWEST_SAMPLES:
+    seen = int(np.isfinite(r).sum(axis=0).min())
+    if seen < FEWEST_SAMPLES:
         raise EdgernnError(
-            f"calibration: {seen.min(initial=0)} healthy samples of a channel, at least "
+            f"calibration: {seen} healthy samples of a channel, at least "
             f"{FEWEST_SAMPLES} are needed; record longer"
         )
     spread = np.sqrt(np.nanmean(np.clip(r, -100, 100) ** 2, axis=0, dtype=np.float64))
