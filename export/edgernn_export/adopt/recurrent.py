@@ -7,8 +7,10 @@ from edgernn_export.adopt.values import (
     Given,
     Known,
     LastCell,
+    OtherOrderError,
     Signal,
     Value,
+    called,
     plain,
     uniform,
 )
@@ -32,9 +34,10 @@ def recurrent(step: Step, number: int) -> list[Value]:
     signal = step.signal()
     runs = [axis.runs for axis in signal.axes]
     if runs != (["N", "T", ""] if layout else ["T", "N", ""]):
-        raise step.refuse(
+        raise OtherOrderError(
+            node,
             "what it runs over is not the samples in their order: expected "
-            f"({'N, T' if layout else 'T, N'}, features)"
+            f"({'N, T' if layout else 'T, N'}, features)",
         )
     _check_lengths(step)
     hidden = step.array(2)
@@ -71,7 +74,7 @@ def recurrent(step: Step, number: int) -> list[Value]:
     (ended,) = take_last(step, whole, 1 if layout else 0)
     results: list[Value] = [whole, Signal(ended.name, ended.axes, is_state=True)]
     if node.op_type == "LSTM":
-        results.append(LastCell(node.name))
+        results.append(LastCell(called(node)))
     return results
 
 

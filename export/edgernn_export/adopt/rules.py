@@ -181,7 +181,7 @@ def unsqueeze(step: Step) -> list[Value]:
 def reshape(step: Step) -> list[Value]:
     signal = step.signal()
     array = step.array(1)
-    if array is None or step.number("allowzero", 0):
+    if array is None or (step.number("allowzero", 0) and 0 in array):
         raise step.refuse("a shape that is not known beforehand")
     return _arranged(step, _sizes(step, signal, [int(n) for n in array]))
 
@@ -430,6 +430,8 @@ REASONS = {
     "SplitToSequence": "the sequence is taken apart sample by sample",
     "ReverseSequence": "the sequence is run backwards, from an end that has not come yet",
     "CumSum": "a sum over all samples",
+    "Expand": "repeats what it knows of one sample, as the decoder of a whole sequence does",
+    "Tile": "repeats what it knows of one sample, as the decoder of a whole sequence does",
     "Pad": "adds samples or features",
 }
 """Why an operator without a rule has none."""
@@ -494,6 +496,14 @@ def apply(step: Step) -> list[Value]:
     op_type, inputs = step.node.op_type, [value for value in step.inputs if value is not None]
     if (arranged := _beside_the_samples(step, inputs)) is not None:
         return arranged
+    for value in inputs:
+        if isinstance(value, LastCell):
+            raise step.refuse(
+                f"reads the final cell state of {value.node}, and ONNX gives that of the last "
+                "sample only; the hidden state is there for every sample"
+            )
+        if isinstance(value, Given):
+            raise step.refuse(f"reads {value.name!r}, which is no input of samples")
     if op_type not in RULES or step.node.domain not in ("", "ai.onnx"):
         raise step.refuse(REASONS.get(op_type, "what this operator does to time is not known here"))
     return RULES[op_type](step)

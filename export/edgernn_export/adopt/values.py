@@ -83,6 +83,11 @@ class RefusedError(EdgernnError):
         """How far the walk had come, in nodes."""
 
 
+class OtherOrderError(RefusedError):
+    """A recurrent node that runs over other axes than it should: perhaps time and streams are the
+    other way round in the graph's input."""
+
+
 def called(node: onnx.NodeProto) -> str:
     """How a person finds the node: by its name, or by what it gives."""
     name = f"node {node.name!r}" if node.name else f"the node that gives {node.output[0]!r}"

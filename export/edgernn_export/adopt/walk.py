@@ -11,13 +11,14 @@ from onnx.reference import ReferenceEvaluator
 from edgernn.card import State
 from edgernn.errors import EdgernnError
 from edgernn_export.adopt.recurrent import RECURRENT, recurrent
-from edgernn_export.adopt.rules import RULES, Step, apply
+from edgernn_export.adopt.rules import RULES, WHAT, Step, apply
 from edgernn_export.adopt.values import (
     FREE,
     Axis,
     Given,
     Known,
     LastCell,
+    OtherOrderError,
     RefusedError,
     Signal,
     Value,
@@ -70,8 +71,15 @@ def make_stateful(model: onnx.ModelProto, *, where: str) -> Stateful:
             return _walk(model, source, order, where)
         except RefusedError as exc:
             refused.append(exc)
-    furthest = max(refused, key=lambda exc: exc.position)
+    furthest = max(refused, key=_telling)
     raise EdgernnError(f"{where}: cannot be streamed: {furthest}") from furthest
+
+
+def _telling(refused: RefusedError) -> tuple[int, bool, bool]:
+    """Of two orders of time and streams the wrong one is refused earlier, or for its order. Where
+    neither is told from the other yet, what cannot be streamed is cut along time."""
+    is_order = isinstance(refused, OtherOrderError)
+    return refused.position, not is_order, WHAT["T"] in str(refused)
 
 
 def _modern(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
@@ -188,7 +196,16 @@ def _folded(step: Step, inputs: Sequence[Value]) -> list[Value]:
     known = [value for value in inputs if isinstance(value, Known)]
     is_length = any(value.is_length for value in known)
     node = step.node
-    if node.op_type not in {*RULES, "Constant", "Range", "Shape", "Size", "CumSum", "ScatterND"}:
+    if node.op_type not in {
+        *RULES,
+        "Constant",
+        "DequantizeLinear",
+        "Range",
+        "Shape",
+        "Size",
+        "CumSum",
+        "ScatterND",
+    }:
         raise step.refuse("a calculation with constants that is not known here")
     names = [name for name in node.input if name]
     feeds = {name: value.array for name, value in zip(names, known, strict=True)}
