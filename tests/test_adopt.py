@@ -385,6 +385,19 @@ def test_without_a_task_only_the_states_are_new(folder: Path) -> None:
     assert_streams(model, samples(), Net("LSTM").said(samples()))
 
 
+def test_the_loop_of_the_page_prints_what_the_model_says(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "adopt.md").read_text()
+    (loop,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    adopt(folder, "lstm.onnx", "-o", "stateful.onnx")
+    x = samples(streams=1)
+    with contextlib.chdir(folder):
+        exec(loop, {"samples": x[:, 0]})
+    printed = np.array(re.findall(r"-?\d\.\d+(?:e-\d+)?", capsys.readouterr().out), np.float32)
+    np.testing.assert_allclose(printed, Net("LSTM").said(x).ravel(), atol=1e-6)
+
+
 def engine_says(path: Path, x: Floats, chunks: list[int]) -> list[Floats]:
     engine = Engine.load(path)
     rows = np.array([engine.add_stream() for _ in range(x.shape[1])])

@@ -176,4 +176,7 @@ def _sequences(foreign: Foreign, recording: Healthy, where: str) -> Floats:
 
 
 def _states(stateful: Stateful) -> str:
-    return ", ".join(f"{s.name} (N, {s.shape[0]})" for s in stateful.states)
+    return ", ".join(
+        f"{s.name} (N, {s.shape[0]}){f' from {s.initial:g}' if s.initial else ''}"
+        for s in stateful.states
+    )
