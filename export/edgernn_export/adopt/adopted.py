@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import torch
@@ -104,7 +105,7 @@ def adopt_score(
     model, states = scoring(foreign.stateful, healthy.centre, foreign.scaling, graph, judged.states)
     alarm = AlarmRule.for_period(healthy.recording.period_s)
     if false_alarms is not None:
-        alarm = AlarmRule(false_alarms, alarm.min_duration_s, alarm.recover_s, alarm.cooldown_s)
+        alarm = msgspec.structs.replace(alarm, false_alarms=false_alarms)
     card = _card(foreign, healthy, "anomaly", states, warm_up=warm_up, tails=tails, alarm=alarm)
     artefact = with_card(model, card)
     return artefact, _prove_scores(artefact, foreign, healthy, judged, card)

@@ -2,9 +2,11 @@
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
+import msgspec
 import numpy as np
 import torch
 
@@ -75,35 +77,21 @@ def adopt(
     fits, and what it says is proven to be what it said of whole sequences. What cannot be streamed
     is refused, and the node named.
     """
-    given = {
-        "--channels": (channels, ("forecast", "score")),
-        "--healthy": (healthy, ("forecast", "score")),
-        "--period": (period_s, ("forecast", "score")),
-        "--scale": (scale, ("forecast", "score")),
-        "--warm-up": (warm_up, ("forecast", "score")),
-        "--name": (name, ("forecast", "score")),
-        "--predicts": (predicts, ("score",)),
-        "--false-alarms": (false_alarms, ("score",)),
-        "--horizon": (horizon, ("forecast",)),
+    options = {
+        "--channels": channels,
+        "--healthy": healthy,
+        "--period": period_s,
+        "--scale": scale,
+        "--warm-up": warm_up,
+        "--name": name,
+        "--predicts": predicts,
+        "--false-alarms": false_alarms,
+        "--horizon": horizon,
     }
-    for option, (value, tasks) in given.items():
-        if value is not None and task not in tasks:
-            raise EdgernnError(f"{option}: only for --task {' or '.join(tasks)}, got --task {task}")
-    for option in ("--channels", "--healthy", "--predicts"):
-        value, tasks = given[option]
-        if value is None and task in tasks:
-            raise EdgernnError(f"--task {task} needs {option}")
-    if output.suffix != ".onnx":
-        raise EdgernnError(f"{output}: expected a file name ending in .onnx")
-    if output.is_dir():
-        raise EdgernnError(f"{output}: is a folder, expected a file name")
-    if output.exists() and output.samefile(model_file):
-        raise EdgernnError(f"{output}: is the file that is read; choose another name")
-    warm_up = WARM_UP if warm_up is None else warm_up
-    if not 0 <= warm_up <= 1_000_000:
-        raise EdgernnError(f"--warm-up: expected 0–1000000 samples, got {warm_up}")
-    if horizon is not None and not 1 <= horizon <= 1000:
-        raise EdgernnError(f"--horizon: expected 1–1000 samples, got {horizon}")
+    _check_options(task, options)
+    _check_output(output, model_file)
+    _check_range("--warm-up", warm_up, 0, 1_000_000)
+    _check_range("--horizon", horizon, 1, 1000)
     if period_s is not None and not 0 < period_s < math.inf:
         raise EdgernnError(f"--period: expected a number of seconds above 0, got {period_s}")
     if false_alarms is not None:
@@ -113,29 +101,30 @@ def adopt(
     model, content = read_model(model_file)
     stateful = make_stateful(model, where=where)
     sentences: tuple[str, ...] = ()
-    if task == "none":
+    if channels is None or healthy is None:  # task "none"
         proof = prove_streaming(model, stateful, noise(stateful, where=where), where=where)
         strip(stateful.model)
         artefact = stateful.model.SerializeToString(deterministic=True)
     else:
-        assert channels is not None and healthy is not None
         names = _names(channels, stateful)
         recording = read_healthy(healthy, names, period_s=period_s)
+        for note in recording.recording.notes:
+            click.echo(f"note: {note}")
         scaling = None if scale is None else read_scaling(scale, names)
-        said = repr((task, predicts, horizon, warm_up, scaling and scale and scale.read_bytes()))
-        digest = hashlib.sha256(content + said.encode()).hexdigest()
+        said = msgspec.json.encode({option: str(value) for option, value in options.items()})
+        digest = hashlib.sha256(content + said).hexdigest()
         foreign = Foreign(name or output.stem, stateful, scaling, digest, where)
         x = _sequences(foreign, recording, where)
         proof = prove_streaming(model, stateful, x, where=where)
         strip(stateful.model)
-        if task == "score":
-            assert predicts is not None
-            artefact, sentences = adopt_score(
-                foreign, recording, predicts=predicts, warm_up=warm_up, false_alarms=false_alarms
-            )
-        else:
+        warm_up = WARM_UP if warm_up is None else warm_up
+        if predicts is None:
             artefact, sentences = adopt_forecast(
                 foreign, recording, horizon=horizon or 1, warm_up=warm_up
+            )
+        else:
+            artefact, sentences = adopt_score(
+                foreign, recording, predicts=predicts, warm_up=warm_up, false_alarms=false_alarms
             )
     make_folder(output.parent)
     write_atomically(output, artefact)
@@ -151,6 +140,35 @@ def adopt(
         click.echo("proven on the device's engine:")
     for sentence in sentences:
         click.echo(f"  {sentence}")
+
+
+ONLY_FOR = {"--predicts": ("score",), "--false-alarms": ("score",), "--horizon": ("forecast",)}
+"""Option → tasks; those not named are for both."""
+NEEDED = ("--channels", "--healthy", "--predicts")
+
+
+def _check_options(task: str, options: Mapping[str, object]) -> None:
+    """Every option that was given has an effect, and those that the task needs were given."""
+    for option, value in options.items():
+        tasks = ONLY_FOR.get(option, ("forecast", "score"))
+        if value is not None and task not in tasks:
+            raise EdgernnError(f"{option}: only for --task {' or '.join(tasks)}, got --task {task}")
+        if value is None and option in NEEDED and task in tasks:
+            raise EdgernnError(f"--task {task} needs {option}")
+
+
+def _check_output(output: Path, model_file: Path) -> None:
+    if output.suffix != ".onnx":
+        raise EdgernnError(f"{output}: expected a file name ending in .onnx")
+    if output.is_dir():
+        raise EdgernnError(f"{output}: is a folder, expected a file name")
+    if output.exists() and model_file.exists() and output.samefile(model_file):
+        raise EdgernnError(f"{output}: is the file that is read; choose another name")
+
+
+def _check_range(option: str, value: int | None, low: int, high: int) -> None:
+    if value is not None and not low <= value <= high:
+        raise EdgernnError(f"{option}: expected {low}–{high} samples, got {value}")
 
 
 def _names(channels: str, stateful: Stateful) -> list[str]:

@@ -54,11 +54,11 @@ def read_healthy(path: Path, names: Sequence[str], *, period_s: float | None) ->
             f"{path}: channel {', '.join(missing)} is missing: it has {', '.join(whole.channels)}"
         )
     columns = [whole.channels.index(name) for name in names]
-    tracks = tuple(
-        Track(t.stream, t.time_s, np.ascontiguousarray(t.x[:, columns]), None) for t in whole.tracks
-    )
+    tracks = tuple(_without_faults(track, columns) for track in whole.tracks)
     units = tuple(whole.units[i] for i in columns)
-    recording = Recording(tuple(names), units, tracks, whole.period_s, whole.notes)
+    faults = sum(int((t.label != "").sum()) for t in whole.tracks if t.label is not None)
+    notes = [*whole.notes, *([f"{faults} rows labelled as faults are left out"] if faults else [])]
+    recording = Recording(tuple(names), units, tracks, whole.period_s, tuple(notes))
     together = np.concatenate([track.x for track in tracks])
     if not (is_there := np.isfinite(together).any(axis=0)).all():
         raise EdgernnError(f"{path}: channel {names[int(np.argmin(is_there))]}: no value")
@@ -81,6 +81,14 @@ def read_healthy(path: Path, names: Sequence[str], *, period_s: float | None) ->
         np.where(spread > 0, spread, 1.0).astype(np.float32),
         max_gap_s,
     )
+
+
+def _without_faults(track: Track, columns: Sequence[int]) -> Track:
+    """These columns; rows labelled as faults are missing."""
+    x = np.ascontiguousarray(track.x[:, columns])
+    if track.label is not None:
+        x[track.label != ""] = np.nan
+    return Track(track.stream, track.time_s, x, None)
 
 
 def read_scaling(path: Path, names: Sequence[str]) -> Scaling:
