@@ -6,10 +6,12 @@ import onnx
 from edgernn.card import CARD_KEY, Card, encode_card
 from edgernn.errors import EdgernnError
 from edgernn.run import Run
+from edgernn_device.engine import Engine
+from edgernn_device.golden import GOLDEN_KEY, encode_golden, record_golden
 from edgernn_export.compare import TOLERANCE
 from edgernn_export.graph import build_graph
 from edgernn_export.quantize import quantize_int8
-from edgernn_export.verify import Proof, prove
+from edgernn_export.verify import Proof, golden_stream, prove
 
 QUANTIZATIONS = ("none", "int8")
 
@@ -26,7 +28,7 @@ def build_artefact(run: Run, *, quantization: str) -> tuple[bytes, Proof]:
     card = msgspec.structs.replace(
         run.card, quantization=quantization, tolerance=TOLERANCE[run.card.task][quantization]
     )
-    artefact = with_card(model, card)
+    artefact = with_golden(with_card(model, card), run)
     proof = prove(artefact, run, quantization=quantization)
     if proof.failures:
         lines = "\n  ".join(map(str, proof.failures))
@@ -35,6 +37,15 @@ def build_artefact(run: Run, *, quantization: str) -> tuple[bytes, Proof]:
             f"{'; try --quantize none' if quantization != 'none' else ''}\n  {lines}"
         )
     return artefact, proof
+
+
+def with_golden(artefact: bytes, run: Run) -> bytes:
+    """The same artefact with golden vectors: what the engine says here of a few."""
+    golden = record_golden(Engine(artefact), golden_stream(run.healthy))
+    model = onnx.load_from_string(artefact)
+    model.metadata_props.add(key=GOLDEN_KEY, value=encode_golden(golden))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def with_card(model: onnx.ModelProto, card: Card) -> bytes:
