@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from edgernn.errors import EdgernnError
 from edgernn_device.engine import Engine
+from edgernn_device.verify import verify
 from edgernn_export.adopt.command import adopt as command
 from edgernn_export.adopt.healthy import fill
 from edgernn_export.adopt.proof import noise, prove_streaming
@@ -418,6 +419,7 @@ def test_a_score_is_that_of_the_models_own_prediction_of_the_sample(folder: Path
     words = ["--task", "score", "--predicts", "next", *OPTIONS]
     said = adopt(folder, "lstm.onnx", "-o", "score.onnx", *words)
     assert "proven on the device's engine:\n  N=1, T=1: score differs by" in said
+    assert verify(folder / "score.onnx").samples > 0  # it carries golden vectors
     x = healthy(400, 2, seed=9)
     score, contribution, expected = engine_says(folder / "score.onnx", x, [1, 50, 51, 52])
     told = in_sensor_units(Net("LSTM"), x)

@@ -28,7 +28,7 @@ from edgernn_export.adopt.proof import Streamed, open_session, relative, runs
 from edgernn_export.adopt.recurrent import RECURRENT
 from edgernn_export.adopt.walk import Stateful
 from edgernn_export.adopt.wrap import forecasting, scoring
-from edgernn_export.artefact import with_card
+from edgernn_export.artefact import with_card, with_golden
 from edgernn_export.compare import TOLERANCE, Outputs, compare
 from edgernn_export.graph import OPSET, build_graph
 from edgernn_export.verify import proof_stream
@@ -107,7 +107,7 @@ def adopt_score(
     if false_alarms is not None:
         alarm = msgspec.structs.replace(alarm, false_alarms=false_alarms)
     card = _card(foreign, healthy, "anomaly", states, warm_up=warm_up, tails=tails, alarm=alarm)
-    artefact = with_card(model, card)
+    artefact = with_golden(with_card(model, card), healthy.recording)
     return artefact, _prove_scores(artefact, foreign, healthy, judged, card)
 
 
@@ -127,7 +127,7 @@ def adopt_forecast(
     spread = _errors(foreign, healthy, horizon, warm_up)
     model, states = forecasting(foreign.stateful, healthy.centre, foreign.scaling, spread)
     card = _card(foreign, healthy, "forecast", states, warm_up=warm_up, horizon=horizon)
-    artefact = with_card(model, card)
+    artefact = with_golden(with_card(model, card), healthy.recording)
     return artefact, _prove_forecasts(artefact, foreign, healthy, spread)
 
 
