@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -32,8 +33,13 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
+from edgernn.alarm import Limits
 from edgernn.errors import EdgernnError
+from edgernn_device.alarms import Alarms
+from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
+from edgernn_device.monitor import Monitor
+from edgernn_device.payload import RawSample
 from edgernn_device.verify import verify
 from edgernn_export.adopt.command import adopt as command
 from edgernn_export.adopt.healthy import fill
@@ -150,6 +156,11 @@ def test_time_and_streams_are_free_and_states_have_rows_first() -> None:
         f"{state}.h.next": h,
         f"{state}.c.next": c,
     }
+
+
+class Sample(NamedTuple):
+    stream: str
+    raw: RawSample
 
 
 class Headed(nn.Module):
@@ -413,22 +424,48 @@ def in_sensor_units(net: Net, x: Floats) -> Floats:
     return net.said((x - LEVEL) / SPREAD) * SPREAD + LEVEL
 
 
-def test_a_score_is_that_of_the_models_own_prediction_of_the_sample(folder: Path) -> None:
-    from runners import healthy
-
+@pytest.fixture(scope="module")
+def score_file(folder: Path) -> Path:
+    """An LSTM that predicts the next sample, adopted."""
     words = ["--task", "score", "--predicts", "next", *OPTIONS]
     said = adopt(folder, "lstm.onnx", "-o", "score.onnx", *words)
     assert "proven on the device's engine:\n  N=1, T=1: score differs by" in said
-    assert verify(folder / "score.onnx").samples > 0  # it carries golden vectors
+    return folder / "score.onnx"
+
+
+def test_a_score_is_that_of_the_models_own_prediction_of_the_sample(score_file: Path) -> None:
+    from runners import healthy
+
     x = healthy(400, 2, seed=9)
-    score, contribution, expected = engine_says(folder / "score.onnx", x, [1, 50, 51, 52])
+    score, contribution, expected = engine_says(score_file, x, [1, 50, 51, 52])
     told = in_sensor_units(Net("LSTM"), x)
     np.testing.assert_allclose(expected[1:], told[:-1], rtol=1e-5, atol=1e-3)
     assert (score >= 0).all()
     assert np.median(score) < 1
     np.testing.assert_allclose(contribution.sum(-1), 1, atol=1e-5)
-    x[200] += 500
-    assert engine_says(folder / "score.onnx", x, [])[0][200].min() > 4
+
+
+def test_the_agents_monitor_alerts_on_a_fault_and_names_its_channel(score_file: Path) -> None:
+    from runners import NAMES, healthy
+
+    x = healthy(400, 1, seed=9)[:, 0]
+    x[200:230, 2] += 3000
+    engine = Engine.load(score_file)
+    alarms = Alarms(engine, Limits.from_rule(engine.card.alarm, engine.card), node="pi")
+    rule = AgentConfig(model="a").stream_rule(engine.card)
+    monitor = Monitor(engine, alarms, rule=rule, max_streams=2)
+    alerts = monitor.take(
+        Sample("tank", RawSample(1.7e9 + t, None, dict(zip(NAMES, row, strict=True))))
+        for t, row in enumerate(x.tolist())
+    ).alerts
+    assert [alert.edge for alert in alerts] == ["on", "off"]
+    assert alerts[0].channels[0].name == "heat"
+
+
+def test_an_adopted_artefact_proves_itself_on_the_target(score_file: Path) -> None:
+    found = verify(score_file)
+    assert found.samples > 0
+    assert found.largest < 1e-6
 
 
 def test_a_missing_value_poisons_neither_state_nor_score(folder: Path) -> None:
