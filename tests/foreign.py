@@ -54,7 +54,13 @@ class Net(nn.Module):
 
 
 def exported(
-    net: nn.Module, *, dynamo: bool, states: int = 0, layers: int = 1, free: Any = None
+    net: nn.Module,
+    *,
+    dynamo: bool,
+    states: int = 0,
+    layers: int = 1,
+    free: Any = None,
+    opset: int | None = None,
 ) -> onnx.ModelProto:
     """What torch writes of a batch-first network; `free`: its dynamic axes."""
     state = torch.zeros(layers, STREAMS, HIDDEN)
@@ -77,6 +83,7 @@ def exported(
                 dynamo=False,
                 input_names=["x"],
                 dynamic_axes=free,
+                opset_version=opset,
             )
     finally:
         logger.setLevel(level)

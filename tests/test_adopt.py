@@ -42,7 +42,7 @@ from edgernn_device.monitor import Monitor
 from edgernn_device.payload import RawSample
 from edgernn_device.verify import verify
 from edgernn_export.adopt.command import adopt as command
-from edgernn_export.adopt.healthy import fill
+from edgernn_export.adopt.healthy import fill, read_healthy, read_scaling
 from edgernn_export.adopt.proof import noise, prove_streaming
 from edgernn_export.adopt.values import Axis, arrangements
 from edgernn_export.adopt.walk import Stateful, make_stateful
@@ -130,6 +130,20 @@ def test_an_initial_state_that_was_an_input_becomes_a_state_of_each_layer(
     stateful = adopted(model)
     assert [value.name for value in stateful.model.graph.input] == ["x", *names_of(2, kind)]
     assert len(stateful.dropped) == states
+    assert_streams(stateful.model, samples(), net.said(samples()))
+
+
+def test_an_initial_state_frozen_to_a_batch_beside_free_samples_streams() -> None:
+    net = Net("GRU", given=True)
+    model = exported(net, dynamo=False, states=1, free={"x": {0: "n", 1: "t"}})
+    assert model.graph.input[1].type.tensor_type.shape.dim[1].dim_value == STREAMS
+    assert_streams(adopted(model).model, samples(), net.said(samples()))
+
+
+@pytest.mark.parametrize("opset", [9, 11, 13, 18])
+def test_older_operators_stream_too(opset: int) -> None:
+    net = Net("LSTM", 2, "last")
+    stateful = adopted(exported(net, dynamo=False, opset=opset))
     assert_streams(stateful.model, samples(), net.said(samples()))
 
 
@@ -493,6 +507,29 @@ def test_a_forecast_is_the_models_with_the_spread_of_its_errors(folder: Path) ->
     np.testing.assert_allclose(forecast[:, :, 0], told, rtol=1e-5, atol=1e-3)
     errors = np.sqrt(np.mean((x[1:] - told[:-1]) ** 2, axis=(0, 1)))
     np.testing.assert_allclose(spread[0, 0, 0], errors, rtol=0.2)
+
+
+def test_rows_labelled_as_faults_are_not_healthy(tmp_path: Path) -> None:
+    rows = [f"{1.7e9 + t},{t if t < 5 else 1000},{'leak' if t >= 5 else ''}" for t in range(9)]
+    (tmp_path / "x.csv").write_text("\n".join(["time,a,label", *rows]))
+    healthy = read_healthy(tmp_path / "x.csv", ["a"], period_s=None)
+    assert healthy.channels[0].high == 4
+    assert "4 rows labelled as faults are left out" in healthy.recording.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name,mean\na,1", "expected a header channel,mean,std"),
+        ("channel,mean,std\na,1,x", "line 2: expected numbers"),
+        ("channel,mean,std\na,1,0", "line 2: expected a mean and an std above 0"),
+        ("channel,mean,std\nb,1,1", "channel a is missing"),
+    ],
+)
+def test_a_scaling_that_makes_no_sense_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "scale.csv").write_text(text)
+    with pytest.raises(EdgernnError, match=re.escape(said)):
+        read_scaling(tmp_path / "scale.csv", ["a"])
 
 
 @pytest.mark.parametrize(
