@@ -5,8 +5,11 @@ from edgernn.card import Card
 from edgernn_device.engine import Engine
 
 
-def describe(engine: Engine) -> str:
-    """Several lines: what it watches, how it decides, where it is from."""
+def describe(engine: Engine, *, is_checked: bool = False) -> str:
+    """Several lines: what it watches, how it decides, where it is from.
+
+    `is_checked` if the engine was loaded with trusted keys, and so with a valid signature.
+    """
     card, origin = engine.card, engine.card.provenance
     names = max(len(channel.name) for channel in card.channels)
     states = ", ".join(f"{s.name} {'×'.join(map(str, s.shape))}" for s in card.states)
@@ -17,6 +20,7 @@ def describe(engine: Engine) -> str:
             f"{card.name}: {card.network}, a sample every {card.period_s:g} s",
             f"  file       {engine.size_bytes:,} bytes, weights {card.quantization}, "
             f"sha256 {engine.hash}",
+            f"  signature  {_signature(engine.signed_by, is_checked=is_checked)}",
             "  channels",
             *(
                 f"    {c.name:<{names}}  {c.low:>10.4g} to {c.high:<10.4g} {c.unit}"
@@ -32,6 +36,12 @@ def describe(engine: Engine) -> str:
             f"  config     sha256 {origin.config_hash}",
         ]
     )
+
+
+def _signature(key_id: str, *, is_checked: bool) -> str:
+    if not key_id:
+        return "none"
+    return f"of key {key_id}, {'valid' if is_checked else 'not checked; see --trusted-key'}"
 
 
 def _task(card: Card) -> tuple[str, ...]:
