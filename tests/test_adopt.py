@@ -477,7 +477,7 @@ def test_the_agents_monitor_alerts_on_a_fault_and_names_its_channel(score_file: 
 
 
 def test_an_adopted_artefact_proves_itself_on_the_target(score_file: Path) -> None:
-    found = verify(score_file)
+    found = verify(score_file.read_bytes(), where="score.onnx")
     assert found.samples > 0
     assert found.largest < 1e-6
 

@@ -13,7 +13,7 @@ import torch
 from edgernn.calibration import parse_budget
 from edgernn.errors import EdgernnError
 from edgernn.options import PATH
-from edgernn.settings import make_folder
+from edgernn.settings import make_folder, write_atomically
 from edgernn_export.adopt.adopted import (
     WARM_UP,
     Foreign,
@@ -25,7 +25,6 @@ from edgernn_export.adopt.healthy import Healthy, read_healthy, read_scaling
 from edgernn_export.adopt.judged import PREDICTS
 from edgernn_export.adopt.proof import Floats, length_of, noise, prove_streaming, streams_of
 from edgernn_export.adopt.walk import Stateful, make_stateful
-from edgernn_export.cli import write_atomically
 from edgernn_export.graph import strip
 
 TASKS = ("none", "forecast", "score")
