@@ -35,6 +35,9 @@ COMMANDS = {
     "export": Command(
         "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"
     ),
+    "adopt": Command(
+        "edgernn_export.adopt.command:adopt", "Give anybody's recurrent ONNX file states.", "export"
+    ),
     "keygen": Command("edgernn_device.signing:keygen", "Make a key pair to sign with.", "sign"),
     "sign": Command("edgernn_device.signing:sign", "Sign an artefact.", "sign"),
     "inspect": Command("edgernn_device.cli:inspect", "Show what an artefact says of itself."),

@@ -1,6 +1,7 @@
 """The commands of the device: inspect, agent, record, replay, watch, broker."""
 
 import logging
+import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 
 from edgernn.errors import EdgernnError
 from edgernn.layout import Columns
-from edgernn.settings import read_settings, to_settings
+from edgernn.settings import read_settings, to_settings, write_atomically
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.signature import is_inline
 from edgernn_device.stopping import stop_on_signals
@@ -58,20 +59,26 @@ def _access(broker: str, user: str, password_file: Path | None, ca_file: Path | 
 
 @click.command()
 @click.argument("artefact", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="The card as JSON, for programs.")
+@click.option("--json", "is_json", is_flag=True, help="The same for programs, with the whole card.")
+@click.option("--svg", type=PATH, help="A picture of its stages and states, into this file.")
 @trusted_key_option
-def inspect(artefact: Path, as_json: bool, trusted_keys: tuple[str, ...]) -> None:
-    """Show what an artefact says of itself; with a trusted key, nothing of any other's."""
+def inspect(artefact: Path, is_json: bool, svg: Path | None, trusted_keys: tuple[str, ...]) -> None:
+    """Show what an artefact says of itself, and what it is made of; with a trusted key, nothing of
+    any other's."""
+    from edgernn_device.anatomy import dissect
     from edgernn_device.engine import Engine
-    from edgernn_device.inspect import describe
-    from edgernn_device.trust import Trust
+    from edgernn_device.inspect import as_json, as_svg, describe
+    from edgernn_device.trust import Trust, read_artefact
 
     trust = Trust.parse(trusted_keys, base=Path(), where="--trusted-key")
-    engine = Engine.load(artefact, trust=trust)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(engine.card)))
+    model = read_artefact(artefact, max_bytes=trust.max_bytes)
+    engine = Engine(model, trust=trust, where=str(artefact))
+    if svg is not None:
+        write_atomically(svg, as_svg(engine.card).encode())
+    if is_json:
+        click.echo(as_json(engine, dissect(model)))
     else:
-        click.echo(describe(engine, is_checked=bool(trust.keys)))
+        click.echo(describe(engine, dissect(model), is_checked=bool(trust.keys)))
 
 
 @click.command()
@@ -81,8 +88,6 @@ def verify(artefact: Path) -> None:
 
     It holds a short stream and what came of it; both are compared in a process of its own.
     """
-    import platform
-
     from edgernn_device import verify as verifier
     from edgernn_device.trust import read_artefact
 

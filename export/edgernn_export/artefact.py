@@ -5,6 +5,7 @@ import onnx
 
 from edgernn.card import CARD_KEY, Card, encode_card
 from edgernn.errors import EdgernnError
+from edgernn.recording import Recording
 from edgernn.run import Run
 from edgernn_device.engine import Engine
 from edgernn_device.golden import GOLDEN_KEY, encode_golden, record_golden
@@ -28,7 +29,7 @@ def build_artefact(run: Run, *, quantization: str) -> tuple[bytes, Proof]:
     card = msgspec.structs.replace(
         run.card, quantization=quantization, tolerance=TOLERANCE[run.card.task][quantization]
     )
-    artefact = with_golden(with_card(model, card), run)
+    artefact = with_golden(with_card(model, card), run.healthy)
     proof = prove(artefact, run, quantization=quantization)
     if proof.failures:
         lines = "\n  ".join(map(str, proof.failures))
@@ -39,9 +40,9 @@ def build_artefact(run: Run, *, quantization: str) -> tuple[bytes, Proof]:
     return artefact, proof
 
 
-def with_golden(artefact: bytes, run: Run) -> bytes:
+def with_golden(artefact: bytes, healthy: Recording) -> bytes:
     """The same artefact with golden vectors: what the engine says here of a few."""
-    golden = record_golden(Engine(artefact), golden_stream(run.healthy))
+    golden = record_golden(Engine(artefact), golden_stream(healthy))
     model = onnx.load_from_string(artefact)
     model.metadata_props.add(key=GOLDEN_KEY, value=encode_golden(golden))
     content: bytes = model.SerializeToString(deterministic=True)

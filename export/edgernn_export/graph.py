@@ -21,13 +21,14 @@ OPSET = 21
 PRODUCER = "edgernn"
 
 
-def build_graph(model: Model) -> onnx.ModelProto:
+def build_graph(model: Model, *, inputs: int | None = None) -> onnx.ModelProto:
     """The float32 graph of a trained model of any task.
 
+    `inputs`: columns of `x`, where they are not the channels.
     Inputs `x` (T, N, C) and `state.*` (N, …); outputs the model's own (T, N, …), such as score,
     and `state.*.next` (N, …). Raises EdgernnError if an axis came out frozen.
     """
-    return _traced(_Flat(model), model.channels, model.states, model.outputs)
+    return _traced(_Flat(model), inputs or model.channels, model.states, model.outputs)
 
 
 def build_layer_graph(layer: Stateful, inputs: int) -> onnx.ModelProto:
