@@ -77,13 +77,15 @@ class Engine:
         each of the card's `outputs` in turn, (T, N, …).
         """
         feeds: dict[str, Any] = {"x": x}
+        row = slice(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else None  # no copy of one
         for name, array in zip(self._names, self._arena, strict=True):
-            feeds[name] = array.take(rows, axis=0)  # (N, …); three times as fast as array[rows]
+            # (N, …); take is three times as fast as array[rows]
+            feeds[name] = array[row] if row else array.take(rows, axis=0)
         session = self._one_sample if len(x) == 1 else self._session
         results: list[Floats] = session.run(self._outputs, feeds)
         said, following = results[: self._said], results[self._said :]
         for array, state in zip(self._arena, following, strict=True):
-            array[rows] = state
+            array[row or rows] = state
         return said
 
     def is_finite(self, row: int) -> bool:
