@@ -6,7 +6,8 @@ recurrent 0.23, input 0.54, read-out 0.91), because a slow channel's forecast mu
 fraction of its spread. Which is which shows in the graph: no other weight lies between. So do all
 of a minGRU, whose gates never see what became of its state: int8 in a second layer moved scores by
 0.63, int16 by 0.004. And all of a ReLU network, where nothing bounds what rounding adds up to: int8
-moved scores by 1.91, int16 by 0.011.
+moved scores by 1.91, int16 by 0.011. And all of a forecaster, which no calibration makes up for: on
+a house, 96 steps ahead, int8 moved forecasts by 0.41 standard deviations, int16 by 0.0004.
 
 Each weight stands behind a DequantizeLinear. With `session.disable_quant_qdq` ONNX
 Runtime folds it once at load: float32 speed at a quarter of the size. `quantize_dynamic` would
@@ -27,6 +28,8 @@ SMALLEST = 64
 """Elements; below that the scales and the node weigh more than is saved."""
 WEIGHT_INPUTS = {"GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2), "MatMul": (1,)}
 """Op → which of its inputs are weights."""
+FORECAST = "forecast"
+"""The output of a forecaster."""
 RECURRENT = 2
 """Which of them is multiplied by the state."""
 CALIBRATION = "model.calibration."
@@ -111,8 +114,13 @@ def _weights(graph: onnx.GraphProto) -> dict[str, type[np.signedinteger[Any]]]:
     exact = _first_stops(steps, {"x"}) | _first_stops(backwards, said)
     exact |= {i for i, node in enumerate(graph.node) if _has_no_recurrence(node, weights[i])}
     unbounded = {i for i, node in enumerate(graph.node) if _is_relu(node)}
+    is_forecast = any(value.name == FORECAST for value in graph.output)
     return {
-        name: np.int16 if (i in exact and not is_recurrent) or i in unbounded else np.int8
+        name: (
+            np.int16
+            if (i in exact and not is_recurrent) or i in unbounded or is_forecast
+            else np.int8
+        )
         for i, found in enumerate(weights)
         for name, is_recurrent in found
     }
