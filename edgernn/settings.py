@@ -99,10 +99,15 @@ def _known_keys(message: str, kind: type[msgspec.Struct]) -> str:
 
 def fields_of(node: msgspec.inspect.Type) -> dict[str, msgspec.inspect.Type]:
     """The keys of a table, and their types; none if it is no table."""
-    for member in node.types if isinstance(node, msgspec.inspect.UnionType) else (node,):
+    for member in members_of(node):
         if isinstance(member, msgspec.inspect.StructType):
             return {field.encode_name: field.type for field in member.fields}
     return {}
+
+
+def members_of(node: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
+    """The types that a value may have."""
+    return node.types if isinstance(node, msgspec.inspect.UnionType) else (node,)
 
 
 def _sentence(message: str) -> str:

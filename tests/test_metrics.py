@@ -111,6 +111,13 @@ def test_one_streams_fault_excuses_no_other_streams_alarm() -> None:
     assert (found.alarms, found.false_alarms, found.rows) == (2, 1, 20)
 
 
+def test_a_stream_without_labels_is_healthy_beside_one_that_has_some() -> None:
+    one, other = scored("..#.......", "..xx......"), scored("..#.......", None, stream="b")
+    found = measure([one, other], aftermath_s=0)
+    assert found.healthy_hours == pytest.approx(18 / 3600)
+    assert (found.alarms, found.false_alarms) == (2, 1)
+
+
 def test_without_labels_alarms_are_counted_and_what_needs_labels_is_not_available() -> None:
     found = measure([scored("..#..##...", None)], aftermath_s=0)
     assert found.alarms == 2

@@ -8,17 +8,22 @@ import msgspec
 from edgernn.card import CARD_KEY
 from edgernn_device.golden import GOLDEN_KEY
 from edgernn_device.signature import split
-from edgernn_device.wire import Message, walk
+from edgernn_device.wire import (
+    ENTRY_KEY,
+    ENTRY_VALUE,
+    NODE_OPERATOR,
+    TENSOR_DIMS,
+    TENSOR_NAME,
+    TENSOR_RAW,
+    TENSOR_TYPE,
+    Message,
+    walk,
+)
 
 TYPES = {1: "float32", 3: "int8", 5: "int16", 7: "int64", 10: "float16", 21: "uint4", 22: "int4"}
 """TensorProto.DataType → its name; others are shown as numbers."""
 SMALLEST_WEIGHT = 64
 """Numbers; smaller tensors are constants of the arithmetic."""
-
-DIMS, DATA_TYPE, NAME, RAW_DATA = 1, 2, 8, 9
-OPERATOR = 4
-ENTRY_KEY, ENTRY_VALUE = 1, 2
-"""Numbers of fields, from onnx.proto."""
 
 
 class Weight(msgspec.Struct, frozen=True):
@@ -46,7 +51,7 @@ class Anatomy(msgspec.Struct, frozen=True):
 def dissect(model: bytes) -> Anatomy:
     """The anatomy of an artefact that `trust.admit` let in."""
     messages = list(walk(model))
-    operators = Counter(m.text(OPERATOR) for m in messages if m.kind == "node")
+    operators = Counter(m.text(NODE_OPERATOR) for m in messages if m.kind == "node")
     tensors = [_weight(m) for m in messages if m.kind == "tensor"]
     notes = {m.text(ENTRY_KEY): len(m.content(ENTRY_VALUE)) for m in messages if m.kind == "entry"}
     content, _ = split(model)
@@ -69,29 +74,10 @@ def dissect(model: bytes) -> Anatomy:
 
 
 def _weight(message: Message) -> Weight:
-    kind = _numbers(message, DATA_TYPE)[-1:] or [0]
+    kind = message.numbers(TENSOR_TYPE)[-1:] or [0]
     return Weight(
-        message.text(NAME),
-        tuple(_numbers(message, DIMS)),
+        message.text(TENSOR_NAME),
+        tuple(message.numbers(TENSOR_DIMS)),
         TYPES.get(kind[0], f"type {kind[0]}"),
-        len(message.content(RAW_DATA)),
+        len(message.content(TENSOR_RAW)),
     )
-
-
-def _numbers(message: Message, number: int) -> list[int]:
-    """A field of numbers, one by one or packed."""
-    found: list[int] = []
-    for n, value in message.fields:
-        if n != number:
-            continue
-        if isinstance(value, int):
-            found.append(value)
-            continue
-        size = shift = 0
-        for byte in value:
-            size |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                found.append(size)
-                size = shift = 0
-    return found

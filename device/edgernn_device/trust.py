@@ -10,7 +10,20 @@ from pathlib import Path
 from edgernn.card import CARD_KEY, Card, decode_card
 from edgernn.errors import EdgernnError, MissingExtraError
 from edgernn_device.signature import PublicKey, read_public_keys, split
-from edgernn_device.wire import Message, WireError, walk
+from edgernn_device.wire import (
+    DATA_LOCATION,
+    ENTRY_KEY,
+    ENTRY_VALUE,
+    EXTERNAL_DATA,
+    MODEL_GRAPH,
+    NODE_DOMAIN,
+    NODE_NAME,
+    NODE_OPERATOR,
+    TENSOR_NAME,
+    Message,
+    WireError,
+    walk,
+)
 
 LARGEST_BYTES = 2_000_000_000
 """What a protobuf message may have. The agent's file sets a limit that fits its device."""
@@ -20,12 +33,6 @@ DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 
 ORT_FORMAT = b"ORTM"
 """At byte 4, by which ONNX Runtime knows its other format, which this reader does not."""
-
-NODE_NAME, NODE_OPERATOR, NODE_DOMAIN = 3, 4, 7
-TENSOR_NAME, EXTERNAL_DATA, DATA_LOCATION = 8, 13, 14
-ENTRY_KEY, ENTRY_VALUE = 1, 2
-MODEL_GRAPH = 7
-"""Numbers of fields, from onnx.proto."""
 
 
 @dataclass(frozen=True, slots=True)

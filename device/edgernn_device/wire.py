@@ -28,6 +28,14 @@ CHILDREN: dict[str, dict[int, str]] = {
 """Message → its fields that hold further messages: all the ways to a node or a tensor."""
 
 
+NODE_NAME, NODE_OPERATOR, NODE_DOMAIN = 3, 4, 7
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_RAW = 1, 2, 8, 9
+EXTERNAL_DATA, DATA_LOCATION = 13, 14
+ENTRY_KEY, ENTRY_VALUE = 1, 2
+MODEL_GRAPH = 7
+"""Numbers of the fields that are read, from onnx.proto."""
+
+
 class WireError(ValueError):
     """Bytes that are no protobuf message; the message says where."""
 
@@ -49,6 +57,19 @@ class Message:
         """The field's bytes, likewise."""
         found = [v for n, v in self.fields if n == number and isinstance(v, memoryview)]
         return bytes(found[-1]) if found else b""
+
+    def numbers(self, number: int) -> list[int]:
+        """The field's numbers, written one by one or packed."""
+        found: list[int] = []
+        for n, value in self.fields:
+            if n == number and isinstance(value, int):
+                found.append(value)
+            elif n == number and isinstance(value, memoryview):
+                position = 0
+                while position < len(value):
+                    one, position = _varint(value, position, 0, longest=10)
+                    found.append(one)
+        return found
 
     def has(self, number: int) -> bool:
         """Whether the field is there and not 0."""

@@ -236,10 +236,7 @@ def _faults(one: ScoredTrack) -> list[FaultFound]:
 
 
 def verdicts(one: ScoredTrack, aftermath_s: float) -> list[str]:
-    """Of every alarm that went on, in order: "in leak", "after leak", "false"; nothing where there
-    are no labels."""
-    if one.track.label is None:
-        return []
+    """Of every alarm that went on, in order: "in leak", "after leak", or "false"."""
     faults, said = _faults(one), []
     for edge in one.edges:
         if not edge.is_on:

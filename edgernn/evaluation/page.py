@@ -8,7 +8,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from edgernn import __version__
-from edgernn.alarm import Limits
+from edgernn.alarm import Edge, Limits
 from edgernn.calibration import parse_budget
 from edgernn.card import AlarmRule, Card
 from edgernn.envelope import COLUMNS
@@ -135,7 +135,10 @@ def _stream(one: Evaluation, scored: ScoredTrack, *, among: int) -> StreamShown:
     )
     peaks = {on: _peak(scored, on.time_s, off_s) for on, off_s in spans}
     most = min(max(MOST_ALARMS // among, 1), 4)
-    verdict = dict(zip(peaks, verdicts(scored, one.card.warm_up * one.card.period_s), strict=False))
+    verdict: dict[Edge, str] = {}
+    if scored.track.label is not None:
+        aftermath_s = one.card.warm_up * one.card.period_s
+        verdict = dict(zip(peaks, verdicts(scored, aftermath_s), strict=True))
     highest = sorted(peaks, key=lambda on: (verdict.get(on) != FALSE, -peaks[on]))[:most]
     alarms = [
         _alarm(

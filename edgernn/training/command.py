@@ -3,10 +3,10 @@
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import click
@@ -111,12 +111,12 @@ def train(
             for sentence in reach.sentences(config.network.kind):
                 say(f"{when} training: {sentence}")
 
-        with _Progress(config.training.epochs, say, is_shown=ranks.is_first) as progress:
+        with _progress(config.training.epochs, say, is_shown=ranks.is_first) as show:
             run, losses = train_detector(
                 config,
                 recording,
                 name=folder.name,
-                on_epoch=progress.show,
+                on_epoch=show,
                 on_reach=tell_reach if diagnose and ranks.is_first else None,
                 ranks=ranks,
                 folder=folder,
@@ -207,34 +207,28 @@ def _check_fits(config: Config, recording: Recording, source: Path) -> None:
         raise EdgernnError(f"{source}: {exc}") from exc
 
 
-class _Progress:
-    """A bar on a terminal, else a line now and then; and what to do after Ctrl-C."""
+@contextmanager
+def _progress(
+    epochs: int, say: Callable[[str], None], *, is_shown: bool
+) -> Iterator[Callable[[EpochLoss], None]]:
+    """What is told of every epoch: a bar on a terminal, else a line now and then; and after Ctrl-C
+    how to go on."""
+    is_terminal = is_shown and sys.stderr.isatty()
+    epoch, best, said_s = 0, math.inf, time.monotonic()
+    with tqdm(total=epochs, unit="epoch", disable=not is_terminal) as bar:
 
-    def __init__(self, epochs: int, say: Callable[[str], None], *, is_shown: bool) -> None:
-        is_terminal = is_shown and sys.stderr.isatty()
-        self._bar = tqdm(total=epochs, unit="epoch", disable=not is_terminal)
-        self._say, self._is_silent = say, is_terminal
-        self._epoch, self._best, self._said_s = 0, math.inf, time.monotonic()
+        def show(loss: EpochLoss) -> None:
+            nonlocal epoch, best, said_s
+            epoch, best = loss.epoch, min(best, loss.validation)
+            bar.set_postfix_str(f"loss {loss.training:.3f}, validation {loss.validation:.3f}")
+            bar.update()
+            if not is_terminal and time.monotonic() - said_s > SAID_EVERY_S:
+                said_s = time.monotonic()
+                say(f"epoch {epoch}: validation {loss.validation:.3f}, best {best:.3f}")
 
-    def show(self, loss: EpochLoss) -> None:
-        self._epoch, self._best = loss.epoch, min(self._best, loss.validation)
-        self._bar.set_postfix_str(f"loss {loss.training:.3f}, validation {loss.validation:.3f}")
-        self._bar.update()
-        if not self._is_silent and time.monotonic() - self._said_s > SAID_EVERY_S:
-            self._said_s = time.monotonic()
-            self._say(
-                f"epoch {loss.epoch}: validation {loss.validation:.3f}, best {self._best:.3f}"
-            )
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.close()
-        if kind is KeyboardInterrupt:
-            self._say(f"stopped after epoch {self._epoch}; the same command with --resume goes on")
+        try:
+            yield show
+        except KeyboardInterrupt:
+            bar.close()
+            say(f"stopped after epoch {epoch}; the same command with --resume goes on")
+            raise

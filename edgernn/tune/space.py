@@ -18,7 +18,7 @@ from optuna.distributions import (
 
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
-from edgernn.settings import fields_of, to_settings
+from edgernn.settings import fields_of, members_of, to_settings
 
 Number = int | float
 Scalar = str | int | float | bool
@@ -204,11 +204,7 @@ def _kinds(key: str, where: str, config: Config) -> set[type]:
         node, value, path = fields[part], getattr(value, part), f"[{part}]"
     if known := ", ".join(fields_of(node)):
         raise EdgernnError(f"{where}: is a table; expected one of its keys: {known}")
-    return {type(member) for member in _members(node)}
-
-
-def _members(node: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
-    return node.types if isinstance(node, msgspec.inspect.UnionType) else (node,)
+    return {type(member) for member in members_of(node)}
 
 
 def _check(space: Space, key: str, value: Any) -> None:
