@@ -21,12 +21,14 @@ from edgernn.card import CARD_KEY
 from edgernn.errors import EdgernnError
 from edgernn_device.engine import Engine
 from edgernn_export import artefact as module
-from edgernn_export import quantize
+from edgernn_export import weights as weights_module
 from edgernn_export.artefact import build_artefact, with_card
 from edgernn_export.compare import flipped_alarms, largest
 from edgernn_export.graph import build_graph
-from edgernn_export.quantize import SMALLEST, quantize_int8, to_integers
+from edgernn_export.quantize import quantize
+from edgernn_export.storage import to_integers
 from edgernn_export.verify import proof_stream, prove
+from edgernn_export.weights import SMALLEST
 
 if TYPE_CHECKING:
     from edgernn.run import Run
@@ -75,7 +77,7 @@ def test_an_artefact_carries_nothing_of_the_machine_that_made_it(artefact: Path)
 
 
 def test_no_weight_stays_float32_when_integers_are_asked_for(graph: onnx.ModelProto) -> None:
-    quantized = quantize_int8(graph).graph
+    quantized = quantize(graph, "int8").graph
     weights = {n.input[i] for n in quantized.node if n.op_type == "GRU" for i in (1, 2)}
     weights |= {n.input[1] for n in quantized.node if n.op_type == "MatMul"}
     floats = {t.name for t in quantized.initializer if np.prod(t.dims) >= SMALLEST}
@@ -85,9 +87,9 @@ def test_no_weight_stays_float32_when_integers_are_asked_for(graph: onnx.ModelPr
 def test_a_weight_that_the_quantiser_does_not_know_is_not_passed_over(
     graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantize, "WEIGHT_INPUTS", {"GRU": (1,)})
+    monkeypatch.setattr(weights_module, "WEIGHT_INPUTS", {"GRU": (1,)})
     with pytest.raises(EdgernnError, match=r"^quantisation: weight .* is still float32$"):
-        quantize_int8(graph)
+        quantize(graph, "int8")
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([np.int8, np.int16]))

@@ -39,7 +39,8 @@ from edgernn.nets.start import STARTS, initialise
 from edgernn.nets.windows import BackwardWindow, Delay
 from edgernn_device.engine import _open
 from edgernn_export.graph import build_layer_graph
-from edgernn_export.quantize import SMALLEST, quantize_int8
+from edgernn_export.quantize import quantize
+from edgernn_export.weights import SMALLEST
 
 C, H = 12, 16
 LAYERS: dict[str, tuple[Callable[[], Stateful], ByHand]] = {
@@ -89,7 +90,7 @@ def layer(name: str, dtype: torch.dtype = torch.float32) -> Stateful:
 @cache
 def graph(name: str, quantization: str) -> onnx.ModelProto:
     if quantization == "int8":
-        return quantize_int8(graph(name, "none"))
+        return quantize(graph(name, "none"), "int8")
     return build_layer_graph(layer(name), C)
 
 
@@ -229,8 +230,8 @@ def test_weights_between_layers_are_int8_and_those_at_the_edge_and_of_mingru_int
     stack = Stack([TcnBlock(C, H, 3), LstmLayer(H, H), MinGruLayer(H, H), CausalConv(H, C, 2)])
     stored = {
         tensor.name.removesuffix(".stored"): tensor.data_type
-        for tensor in quantize_int8(build_layer_graph(stack, C)).graph.initializer
-        if tensor.name.endswith(".stored")
+        for tensor in quantize(build_layer_graph(stack, C), "int8").graph.initializer
+        if tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.INT16)
     }
     wide = {name for name, kind in stored.items() if kind == onnx.TensorProto.INT16}
     assert wide == {

@@ -6,8 +6,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import onnx
 import torch
+from onnx.helper import get_attribute_value
 from torch import Tensor, nn
 from torch.export import Dim
 
@@ -16,6 +18,7 @@ from edgernn.errors import EdgernnError
 from edgernn.nets.layers import Stateful
 from edgernn.nets.model import Model
 from edgernn_export.ops import EXPORTED, TRANSLATIONS
+from edgernn_export.weights import SMALLEST
 
 OPSET = 21
 PRODUCER = "edgernn"
@@ -72,19 +75,72 @@ def _traced(
 
 def strip(model: onnx.ModelProto) -> None:
     """Remove what the exporter notes of this machine: stack traces, source paths, shapes of its
-    intermediate values. They make up most of a small model, and are nobody's business."""
-    del model.metadata_props[:]
-    del model.graph.value_info[:]
-    del model.graph.metadata_props[:]
-    del model.functions[:]
-    model.producer_name, model.producer_version = PRODUCER, ""
-    model.graph.name, model.doc_string, model.graph.doc_string = PRODUCER, "", ""
+    intermediate values. They make up most of a small model, and are nobody's business. And what no
+    reader needs: names of nodes, long names of values, attributes that say the default."""
     graph = model.graph
+    del model.metadata_props[:]
+    del graph.value_info[:]
+    del graph.metadata_props[:]
+    del model.functions[:]
+    model.producer_name, graph.name = PRODUCER, PRODUCER
+    model.ClearField("producer_version")
+    model.ClearField("doc_string")
+    graph.ClearField("doc_string")
+    used = {node.domain for node in graph.node}
+    kept = [one for one in model.opset_import if one.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
     for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
         del item.metadata_props[:]
-        item.doc_string = ""
-    for i, node in enumerate(graph.node):
-        node.name = f"{node.op_type}.{i}"
+        item.ClearField("doc_string")
+    for node in _nodes(graph):
+        node.ClearField("name")
+        _drop_defaults(node)
+    _shorten_names(graph)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Of the graph and of the graphs inside its nodes."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _nodes(attribute.g)
+
+
+def _drop_defaults(node: onnx.NodeProto) -> None:
+    """Leave out every attribute that says what the operator's definition says without it."""
+    schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
+    kept = []
+    for attribute in node.attribute:
+        default = schema.attributes[attribute.name].default_value
+        is_default = default.type and get_attribute_value(default) == get_attribute_value(attribute)
+        if not is_default:
+            attribute.ClearField("doc_string")
+            kept.append(attribute)
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
+def _shorten_names(graph: onnx.GraphProto) -> None:
+    """Inputs, outputs, states and weights keep their names; what lies between is v0, v1, …"""
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    kept |= {t.name for t in graph.initializer if int(np.prod(t.dims)) >= SMALLEST}
+    short: dict[str, str] = {name: name for name in kept} | {"": ""}
+
+    def rename(name: str) -> str:
+        if name not in short:
+            short[name] = f"v{len(short) - len(kept) - 1:x}"
+        return short[name]
+
+    for tensor in graph.initializer:
+        tensor.name = rename(tensor.name)
+    for node in _nodes(graph):
+        for names in (node.input, node.output):
+            names[:] = [rename(name) for name in names]
+        for attribute in node.attribute:
+            for value in (*attribute.g.input, *attribute.g.output):
+                value.name = rename(value.name)
 
 
 class _Flat(nn.Module):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgernn.card import Card
 from edgernn.errors import EdgernnError
 from edgernn.nets.model import Model
 from edgernn.recording import Recording
@@ -41,9 +42,8 @@ def prove(model: bytes, run: Run, *, quantization: str) -> Proof:
     say, end states, and alarm by alarm or class by class. Three ways: one stream sample by sample,
     eight in ragged chunks, eight side by side in one call a sample for a part of them."""
     x = proof_stream(run.healthy, streams=STREAMS)  # (T, N, C)
-    card = Engine(model).card
-    every = -(-max(int(np.prod(shape)) for shape in card.outputs.values()) // MOST_VALUES)
-    truth = {n: _model_outputs(run.model, x[:n], every) for n in (len(x), len(x) // 10)}
+    every = sampled_every(Engine(model).card)
+    truth = {n: model_outputs(run.model, x[:n], every) for n in (len(x), len(x) // 10)}
     _check_is_finite(truth.values())
     deviations: list[Deviation] = []
     for name, streams, chunks in (
@@ -51,7 +51,7 @@ def prove(model: bytes, run: Run, *, quantization: str) -> Proof:
         (f"N={STREAMS}, ragged chunks", STREAMS, _ragged(len(x))),
         (f"N={STREAMS}, T=1", STREAMS, _single(len(x) // 10)),
     ):
-        got = _engine_outputs(Engine(model), x[:, :streams], chunks, every)
+        got = engine_outputs(Engine(model), x[:, :streams], chunks, every)
         true = _of_streams(truth[sum(chunks)], streams)
         deviations += compare(name, run, true, got, quantization)
     failures = tuple(d for d in deviations if not d.difference <= d.allowed)
@@ -89,7 +89,12 @@ def proof_stream(healthy: Recording, *, streams: int, samples: int = SAMPLES) ->
     return np.stack(lanes, axis=1).astype(np.float32)
 
 
-def _model_outputs(model: Model, x: Floats, every: int) -> Outputs:
+def sampled_every(card: Card) -> int:
+    """Which samples are compared, to bound the memory: every one, or every n-th."""
+    return -(-max(int(np.prod(shape)) for shape in card.outputs.values()) // MOST_VALUES)
+
+
+def model_outputs(model: Model, x: Floats, every: int) -> Outputs:
     """Of the trained model in one go, block by block: of each `every`-th sample."""
     state = model.fresh_state(x.shape[1])
     parts: list[list[Floats]] = []
@@ -115,7 +120,7 @@ def _check_is_finite(outputs: Iterable[Outputs]) -> None:
         )
 
 
-def _engine_outputs(engine: Engine, x: Floats, chunks: Sequence[int], every: int) -> Outputs:
+def engine_outputs(engine: Engine, x: Floats, chunks: Sequence[int], every: int) -> Outputs:
     rows = np.array([engine.add_stream() for _ in range(x.shape[1])])
     parts: list[list[Floats]] = []
     start = 0
