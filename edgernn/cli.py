@@ -36,6 +36,7 @@ COMMANDS = {
         "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"
     ),
     "inspect": Command("edgernn_device.cli:inspect", "Show what an artefact says of itself."),
+    "verify": Command("edgernn_device.cli:verify", "Prove an artefact on this CPU."),
     "agent": Command("edgernn_device.cli:agent", "Run an artefact over MQTT and publish alerts."),
     "record": Command("edgernn_device.cli:record", "Write live MQTT samples to a recording."),
     "replay": Command("edgernn_device.cli:replay", "Publish a recording over MQTT."),
@@ -68,7 +69,7 @@ def edgernn() -> None:
 
     \b
     edgernn simulate → train, tune → evaluate → export  on a workstation
-    edgernn agent, record, replay, watch, inspect       on the device
+    edgernn verify, agent, record, replay, watch, inspect  on the device
     """
 
 

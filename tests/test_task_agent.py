@@ -35,7 +35,7 @@ def made(folder: Path, recording: Recording, task: str, **more: Any) -> Path:
     )
     run, _ = train(config, recording, name=task)
     artefact, proof = build_artefact(run, quantization="int8")
-    assert (proof.failures, proof.samples) == ((), 6000)
+    assert (proof.failures, proof.samples) == ((), 10_000)
     path = folder / f"{task}.onnx"
     path.write_bytes(artefact)
     return path

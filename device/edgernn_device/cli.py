@@ -1,6 +1,7 @@
 """The commands of the device: inspect, agent, record, replay, watch, broker."""
 
 import logging
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,26 @@ def inspect(artefact: Path, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("artefact", type=PATH)
+def verify(artefact: Path) -> None:
+    """Prove on this CPU that an artefact says what it said when it was exported.
+
+    It holds a short stream and what came of it; both are compared in a process of its own.
+    """
+    import platform
+
+    from edgernn_device import verify as verifier
+
+    found = verifier.verify(artefact)
+    if not found.samples:
+        raise EdgernnError(f"{artefact}: holds no golden vectors; export it anew")
+    click.echo(
+        f"{artefact}: says the same here of {found.samples} golden samples, largest difference "
+        f"{found.largest:.1e} ({platform.machine()}, onnxruntime {version('onnxruntime')})"
+    )
+
+
+@click.command()
 @click.argument("source", type=PATH, metavar="AGENT.TOML|MODEL.ONNX")
 @click.option("--broker", help="Overrides the file's.")
 @click.option("--user", help="Overrides the file's. The password: EDGERNN_MQTT_PASSWORD or a file.")
@@ -85,6 +106,7 @@ def agent(
     from edgernn_device.agent import Agent
     from edgernn_device.config import AgentConfig
     from edgernn_device.engine import Engine
+    from edgernn_device.verify import verify_once
 
     logging.getLogger("edgernn_device").setLevel(logging.INFO)
     if source.suffix == ".toml":
@@ -101,6 +123,7 @@ def agent(
         "alarm": {"false_alarms": false_alarms},
     }
     config = _override(config, said)
+    verify_once(base / config.model)
     engine = Engine.load(base / config.model)
     with stop_on_signals() as stop:
         Agent(config, engine, base=base, where=str(source)).run(stop)

@@ -48,6 +48,11 @@ class Engine:
             raise EdgernnError(f"{path}: cannot be read: {exc.strerror}") from exc
         return cls(model, where=str(path))
 
+    def note(self, key: str) -> str | None:
+        """What the artefact's metadata say under a key."""
+        found: str | None = self._session.get_modelmeta().custom_metadata_map.get(key)
+        return found
+
     def add_stream(self) -> int:
         """A fresh row for a new stream."""
         if not self._free:

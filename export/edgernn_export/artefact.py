@@ -10,11 +10,13 @@ import onnx
 from edgernn.card import CARD_KEY, Card, encode_card
 from edgernn.errors import EdgernnError
 from edgernn.run import Run
+from edgernn_device.engine import Engine
+from edgernn_device.golden import GOLDEN_KEY, encode_golden, record_golden
 from edgernn_export.compare import TOLERANCE
 from edgernn_export.graph import build_graph
 from edgernn_export.quantize import MODES, quantize
 from edgernn_export.rounding import Moments, healthy_lanes, measure_moments
-from edgernn_export.verify import Proof, prove
+from edgernn_export.verify import Proof, golden_stream, prove
 
 QUANTIZATIONS = MODES
 TIGHT_SHARE = 0.5
@@ -85,8 +87,17 @@ def _build(source: Source, quantization: str, *, is_tight: bool) -> Candidate:
     model = quantize(source.graph, quantization, is_tight=is_tight, moments=source.moments)
     tolerance = TOLERANCE[run.card.task][quantization]
     card = msgspec.structs.replace(run.card, quantization=quantization, tolerance=tolerance)
-    artefact = with_card(model, card)
+    artefact = with_golden(with_card(model, card), run)
     return Candidate(quantization, artefact, prove(artefact, run, quantization=quantization))
+
+
+def with_golden(artefact: bytes, run: Run) -> bytes:
+    """The same artefact with golden vectors: what the engine says here of a few."""
+    golden = record_golden(Engine(artefact), golden_stream(run.healthy))
+    model = onnx.load_from_string(artefact)
+    model.metadata_props.add(key=GOLDEN_KEY, value=encode_golden(golden))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def with_card(model: onnx.ModelProto, card: Card) -> bytes:

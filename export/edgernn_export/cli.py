@@ -13,7 +13,7 @@ from edgernn_export.artefact import QUANTIZATIONS, build_artefact
 
 DECISIONS = {
     "anomaly": (", 0 alarms flipped", ("score",)),
-    "classify": (", 0 classes flipped", ("probability",)),
+    "classify": ("", ("probability",)),
     "forecast": ("", ("forecast, in standard deviations", "spread, its logarithm")),
 }
 """Task → what the proof found no difference in, and the differences that are shown."""

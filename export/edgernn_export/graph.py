@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import onnx
 import torch
 from onnx.helper import get_attribute_value
@@ -18,7 +17,7 @@ from edgernn.errors import EdgernnError
 from edgernn.nets.layers import Stateful
 from edgernn.nets.model import Model
 from edgernn_export.ops import EXPORTED, TRANSLATIONS
-from edgernn_export.weights import SMALLEST
+from edgernn_export.weights import is_named
 
 OPSET = 21
 PRODUCER = "edgernn"
@@ -86,26 +85,32 @@ def strip(model: onnx.ModelProto) -> None:
     model.ClearField("producer_version")
     model.ClearField("doc_string")
     graph.ClearField("doc_string")
-    used = {node.domain for node in graph.node}
+    used = {node.domain for node in _nodes(graph)}
     kept = [one for one in model.opset_import if one.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
-    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
-        del item.metadata_props[:]
-        item.ClearField("doc_string")
-    for node in _nodes(graph):
-        node.ClearField("name")
-        _drop_defaults(node)
+    for part in _graphs(graph):
+        for item in (*part.node, *part.initializer, *part.input, *part.output):
+            del item.metadata_props[:]
+            item.ClearField("doc_string")
+        for node in part.node:
+            node.ClearField("name")
+            _drop_defaults(node)
     _shorten_names(graph)
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Of the graph and of the graphs inside its nodes."""
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """This one and those inside its nodes: bodies and branches."""
+    yield graph
     for node in graph.node:
-        yield node
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _nodes(attribute.g)
+                yield from _graphs(attribute.g)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for part in _graphs(graph):
+        yield from part.node
 
 
 def _drop_defaults(node: onnx.NodeProto) -> None:
@@ -125,7 +130,7 @@ def _drop_defaults(node: onnx.NodeProto) -> None:
 def _shorten_names(graph: onnx.GraphProto) -> None:
     """Inputs, outputs, states and weights keep their names; what lies between is v0, v1, …"""
     kept = {value.name for value in (*graph.input, *graph.output)}
-    kept |= {t.name for t in graph.initializer if int(np.prod(t.dims)) >= SMALLEST}
+    kept |= {t.name for t in graph.initializer if is_named(t)}
     short: dict[str, str] = {name: name for name in kept} | {"": ""}
 
     def rename(name: str) -> str:
@@ -133,14 +138,12 @@ def _shorten_names(graph: onnx.GraphProto) -> None:
             short[name] = f"v{len(short) - len(kept) - 1:x}"
         return short[name]
 
-    for tensor in graph.initializer:
-        tensor.name = rename(tensor.name)
-    for node in _nodes(graph):
-        for names in (node.input, node.output):
-            names[:] = [rename(name) for name in names]
-        for attribute in node.attribute:
-            for value in (*attribute.g.input, *attribute.g.output):
-                value.name = rename(value.name)
+    for part in _graphs(graph):
+        for value in (*part.initializer, *part.input, *part.output):
+            value.name = rename(value.name)
+        for node in part.node:
+            for names in (node.input, node.output):
+                names[:] = [rename(name) for name in names]
 
 
 class _Flat(nn.Module):

@@ -29,7 +29,7 @@ from edgernn.errors import EdgernnError
 from edgernn_export.dynamic import INTEGER_NODES, compute_in_integers
 from edgernn_export.rounding import Moments, round_weight
 from edgernn_export.storage import store_float16, store_integers
-from edgernn_export.weights import SMALLEST, Place, Weight, find_biases, find_weights
+from edgernn_export.weights import CALIBRATION, SMALLEST, Place, Weight, find_biases, find_weights
 
 MODES = ("none", "float16", "int8", "int8-dynamic", "int4")
 KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -122,6 +122,7 @@ def _audit(graph: onnx.GraphProto) -> None:
         tensor.name
         for tensor in graph.initializer
         if tensor.data_type == onnx.TensorProto.FLOAT
+        and not tensor.name.startswith(CALIBRATION)
         and sum(size > 1 for size in tensor.dims) > 1
         and int(np.prod(tensor.dims)) >= SMALLEST
     ]

@@ -1,6 +1,6 @@
 """Proof: the device's engine must decide as the trained model decides, or there is no file."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,11 @@ from edgernn_export.compare import Deviation, Outputs, compare
 
 Floats = NDArray[np.float32]
 
-SAMPLES = 6000
+SAMPLES = 10_000
 """Length of the proof stream."""
 STREAMS = 8
+GOLDEN_SAMPLES = 48
+"""That travel inside the artefact."""
 BLOCK = 500
 """Samples that run through the model at a time."""
 MOST_VALUES = 128
@@ -39,20 +41,24 @@ class Proof:
 
 def prove(model: bytes, run: Run, *, quantization: str) -> Proof:
     """Run artefact and model free over the same `SAMPLES` samples and compare everything: what they
-    say, end states, and alarm by alarm or class by class. Three ways: one stream sample by sample,
-    eight in ragged chunks, eight side by side in one call a sample for a part of them."""
+    say, end states, and alarm by alarm. Three ways: one stream sample by sample, eight in ragged
+    chunks, and, for a part of them, eight side by side in one call a sample, which begin with the
+    states that the model has there."""
     x = proof_stream(run.healthy, streams=STREAMS)  # (T, N, C)
     every = sampled_every(Engine(model).card)
-    truth = {n: model_outputs(run.model, x[:n], every) for n in (len(x), len(x) // 10)}
-    _check_is_finite(truth.values())
+    fresh = [state.numpy() for state in run.model.fresh_state(STREAMS)]
+    truth = model_outputs(run.model, x, every, fresh)
+    _check_is_finite(truth)
+    first, second = np.split(x[: len(x) // 5], 2)
+    midway = list(model_outputs(run.model, first, every, fresh).states.values())
+    later = model_outputs(run.model, second, every, midway)
     deviations: list[Deviation] = []
-    for name, streams, chunks in (
-        ("N=1, T=1", 1, _single(len(x))),
-        (f"N={STREAMS}, ragged chunks", STREAMS, _ragged(len(x))),
-        (f"N={STREAMS}, T=1", STREAMS, _single(len(x) // 10)),
+    for name, true, given, start, chunks in (
+        ("N=1, T=1", _first_stream(truth), x[:, :1], [s[:1] for s in fresh], _single(len(x))),
+        (f"N={STREAMS}, ragged chunks", truth, x, fresh, _ragged(len(x))),
+        (f"N={STREAMS}, T=1, from states", later, second, midway, _single(len(second))),
     ):
-        got = engine_outputs(Engine(model), x[:, :streams], chunks, every)
-        true = _of_streams(truth[sum(chunks)], streams)
+        got = engine_outputs(Engine(model), given, chunks, every, start)
         deviations += compare(name, run, true, got, quantization)
     failures = tuple(d for d in deviations if not d.difference <= d.allowed)
     return Proof(SAMPLES, tuple(deviations), failures)
@@ -94,40 +100,53 @@ def sampled_every(card: Card) -> int:
     return -(-max(int(np.prod(shape)) for shape in card.outputs.values()) // MOST_VALUES)
 
 
-def model_outputs(model: Model, x: Floats, every: int) -> Outputs:
+def golden_stream(healthy: Recording) -> Floats:
+    """(T, C) the first healthy samples, some missing, a channel away, another shifted."""
+    x = np.concatenate([track.x for track in healthy.tracks])[:GOLDEN_SAMPLES].copy()
+    x[8:10] = np.nan
+    x[20:24, 0] = np.nan
+    x[32:, -1] += 8 * np.nanstd(x[:, -1]) + 1e-6
+    return x
+
+
+def model_outputs(model: Model, x: Floats, every: int, start: Sequence[Floats]) -> Outputs:
     """Of the trained model in one go, block by block: of each `every`-th sample."""
-    state = model.fresh_state(x.shape[1])
+    state = tuple(map(torch.from_numpy, start))
     parts: list[list[Floats]] = []
     with torch.no_grad():
-        for start in range(0, len(x), BLOCK):
-            results = model(torch.from_numpy(x[start : start + BLOCK]), *state)
+        for begin in range(0, len(x), BLOCK):
+            results = model(torch.from_numpy(x[begin : begin + BLOCK]), *state)
             said, state = results[: len(model.outputs)], results[len(model.outputs) :]
-            parts.append([one[-start % every :: every].numpy() for one in said])
+            parts.append([one[-begin % every :: every].numpy() for one in said])
     return Outputs(
         _joined(model.outputs, parts),
         {one.name: value.numpy() for one, value in zip(model.states, state, strict=True)},
     )
 
 
-def _check_is_finite(outputs: Iterable[Outputs]) -> None:
+def _check_is_finite(outputs: Outputs) -> None:
     """A model whose own states leave all bounds is no graph's fault."""
-    lost = {n for one in outputs for n, v in one.states.items() if not np.isfinite(v).all()}
-    if lost:
+    if lost := [name for name, v in outputs.states.items() if not np.isfinite(v).all()]:
         raise EdgernnError(
-            f"refused: {', '.join(sorted(lost))} of the trained model is not finite after "
+            f"refused: {', '.join(lost)} of the trained model is not finite after "
             f"{SAMPLES} disturbed samples; train it anew with a lower learning_rate, another seed "
             'or a network whose state is bounded (kind = "gru")'
         )
 
 
-def engine_outputs(engine: Engine, x: Floats, chunks: Sequence[int], every: int) -> Outputs:
+def engine_outputs(
+    engine: Engine, x: Floats, chunks: Sequence[int], every: int, start: Sequence[Floats]
+) -> Outputs:
     rows = np.array([engine.add_stream() for _ in range(x.shape[1])])
+    names = [state.name for state in engine.card.states]
+    for n, row in enumerate(rows):
+        engine.set_state(int(row), {k: s[n] for k, s in zip(names, start, strict=True)})
     parts: list[list[Floats]] = []
-    start = 0
+    begin = 0
     for length in chunks:
-        said = engine.run(rows, np.ascontiguousarray(x[start : start + length]))
-        parts.append([one[-start % every :: every] for one in said])
-        start += length
+        said = engine.run(rows, np.ascontiguousarray(x[begin : begin + length]))
+        parts.append([one[-begin % every :: every] for one in said])
+        begin += length
     states = [engine.state_of(int(row)) for row in rows]
     return Outputs(
         _joined(tuple(engine.card.outputs), parts),
@@ -139,11 +158,10 @@ def _joined(names: Sequence[str], parts: Sequence[Sequence[Floats]]) -> dict[str
     return {name: np.concatenate([part[i] for part in parts]) for i, name in enumerate(names)}
 
 
-def _of_streams(outputs: Outputs, streams: int) -> Outputs:
-    """What was said of the first `streams` streams."""
+def _first_stream(outputs: Outputs) -> Outputs:
     return Outputs(
-        {name: value[:, :streams] for name, value in outputs.said.items()},
-        {name: value[:streams] for name, value in outputs.states.items()},
+        {name: value[:, :1] for name, value in outputs.said.items()},
+        {name: value[:1] for name, value in outputs.states.items()},
     )
 
 

@@ -17,6 +17,9 @@ WEIGHT_INPUTS = {"GRU": (1, 2), "LSTM": (1, 2), "RNN": (1, 2), "MatMul": (1,)}
 """Op → which of its inputs are weights."""
 RECURRENT, BIAS = 2, 3
 """Which input of a recurrent node is multiplied by the state, and which is added."""
+CALIBRATION = "model.calibration."
+"""What the names of the calibration's matrices begin with: they are no weights, and stay as they
+are, as probabilities far out in the tail hang on their last digits."""
 AXIS = 1
 """Along which the output channels of a weight lie, in all of them."""
 
@@ -48,7 +51,7 @@ def find_weights(graph: onnx.GraphProto) -> list[Weight]:
     sizes = {
         tensor.name: int(np.prod(tensor.dims))
         for tensor in graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT
+        if tensor.data_type == onnx.TensorProto.FLOAT and not tensor.name.startswith(CALIBRATION)
     }
     parts = {node.output[0]: node.input for node in graph.node if node.op_type == "Concat"}
     found = [
@@ -67,6 +70,11 @@ def find_weights(graph: onnx.GraphProto) -> list[Weight]:
         for name, is_recurrent in found[i]
     }
     return list(places.values())
+
+
+def is_named(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor's name tells anything: of a weight's size, or of the calibration."""
+    return int(np.prod(tensor.dims)) >= SMALLEST or tensor.name.startswith(CALIBRATION)
 
 
 def find_biases(graph: onnx.GraphProto) -> list[str]:
@@ -106,6 +114,14 @@ def _weight_inputs(node: onnx.NodeProto) -> Iterator[tuple[str, bool]]:
         yield from ((name, True) for inner in body.node for name, _ in _weight_inputs(inner))
 
 
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node is given, and what the graphs inside it take from the one around it."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _reads(inner)
+
+
 def _is_relu(node: onnx.NodeProto) -> bool:
     """An Elman node whose state nothing bounds."""
     kinds = [a.strings for a in node.attribute if a.name == "activations"]
@@ -125,7 +141,7 @@ def _edges(graph: onnx.GraphProto, has_weights: Sequence[bool]) -> set[int]:
     """Nodes whose weights are the first that a sample meets, or the last before something is said:
     no other weight lies between."""
     steps = [
-        _Step(i, node.input, node.output, stops=has_weights[i])
+        _Step(i, list(_reads(node)), node.output, stops=has_weights[i])
         for i, node in enumerate(graph.node)
         if node.op_type != "Shape"  # tells sizes, no values
     ]

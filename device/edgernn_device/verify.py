@@ -1,0 +1,94 @@
+"""`edgernn verify`: the artefact's golden vectors on this machine's own CPU, in a child process."""
+
+import hashlib
+import os
+import platform
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+
+from edgernn.errors import EdgernnError
+
+PATIENCE_S = 120.0
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What came out on this machine."""
+
+    samples: int
+    """0: the artefact holds no golden vectors."""
+    largest: float
+    """Difference, relative above 1."""
+
+
+def verify(path: Path) -> Verified:
+    """Run the golden vectors of an artefact in a process of its own.
+
+    Raises EdgernnError if it says something else here, if it cannot be read, or if the process was
+    ended: an ONNX Runtime built for another CPU ends with an illegal instruction.
+    """
+    command = [sys.executable, "-m", "edgernn_device.verify", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
+    except subprocess.TimeoutExpired as exc:
+        raise EdgernnError(f"{path}: not verified within {PATIENCE_S:g} s") from exc
+    if done.returncode < 0:
+        raise EdgernnError(
+            f"{path}: onnxruntime {version('onnxruntime')} was ended by "
+            f"{signal.Signals(-done.returncode).name} on this CPU ({platform.machine()}); install "
+            "another version of it"
+        )
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise EdgernnError(lines[-1] if lines else f"{path}: not verified, and nothing was said")
+    return msgspec.json.decode(done.stdout, type=Verified)
+
+
+def verify_once(path: Path) -> Verified | None:
+    """`verify`, unless this file passed with this ONNX Runtime on this machine before: None."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None  # whoever loads it says what is wrong with it
+    name = f"{digest}-{version('onnxruntime')}-{platform.machine()}"
+    mark = _folder() / name
+    if mark.exists():
+        return None
+    found = verify(path)
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    except OSError:
+        pass  # a read-only system: it is verified at every start
+    return found
+
+
+def _folder() -> Path:
+    """Where it is kept which artefacts passed: systemd's StateDirectory, or the user's own."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.partition(":")[0]) / "verified"
+    own = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(own) / "edgernn" / "verified"
+
+
+def _verify_here(path: Path) -> Verified:
+    """In the child."""
+    from edgernn_device.engine import Engine  # noqa: PLC0415 - what may end the process
+    from edgernn_device.golden import largest_difference, read_golden  # noqa: PLC0415
+
+    engine = Engine.load(path)
+    golden = read_golden(engine, where=str(path))
+    if golden is None:
+        return Verified(0, 0.0)
+    return Verified(golden.samples, largest_difference(engine, golden, where=str(path)))
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.buffer.write(msgspec.json.encode(_verify_here(Path(sys.argv[1]))))
+    except EdgernnError as exc:
+        sys.exit(str(exc))
