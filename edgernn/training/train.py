@@ -78,10 +78,10 @@ def train(
     model = build_model(config, recording.channels, classes=classes)
     warm_up = config.warm_up + model.delay
     _check_held_out(recording, stretches, spill, warm_up=warm_up)
-    lessons = stretches
     if isinstance(model, Classifier):
         check_classes(stretches, classes, warm_up=warm_up)
-        lessons = with_answers(stretches, classes, spill)
+    lessons = make_lessons(model, stretches, classes, spill)
+    if isinstance(model, Classifier):
         model.weigh(torch.from_numpy(count_classes(lessons.fit, classes)))
     if isinstance(model, Forecaster):
         check_horizon(stretches.calibration, model.horizon, warm_up=warm_up)
@@ -103,16 +103,7 @@ def train(
     )
     if on_reach is not None:
         on_reach("after", _reach(model, lessons, config.training))
-    tails: tuple[Tail, ...] = ()
-    match model:
-        case Detector():
-            tails = calibrate(
-                model, stretches.calibration, warm_up=warm_up, relation=config.score.relation
-            )
-        case Classifier():
-            calibrate_classifier(model, stretches.calibration, classes, warm_up=warm_up)
-        case Forecaster():
-            calibrate_forecaster(model, stretches.calibration, warm_up=warm_up)
+    tails = make_honest(model, stretches, config, classes)
     card = Card(
         version=CARD_VERSION,
         name=config.name or name,
@@ -133,6 +124,29 @@ def train(
         provenance=_provenance(config, lessons.fit, spill),
     )
     return Run(config, card, model.eval(), healthy), losses
+
+
+def make_lessons(
+    model: Model, stretches: Stretches, classes: Sequence[str], spill: Spill = IN_MEMORY
+) -> Stretches:
+    """What a model is fitted to: the stretches, and to classify also each sample's class."""
+    return with_answers(stretches, classes, spill) if isinstance(model, Classifier) else stretches
+
+
+def make_honest(
+    model: Model, stretches: Stretches, config: Config, classes: Sequence[str]
+) -> tuple[Tail, ...]:
+    """Calibrate a fitted model by what its task needs; the tails of a detector, none of others."""
+    warm_up = config.warm_up + model.delay
+    pieces = stretches.calibration
+    match model:
+        case Detector():
+            return calibrate(model, pieces, warm_up=warm_up, relation=config.score.relation)
+        case Classifier():
+            calibrate_classifier(model, pieces, classes, warm_up=warm_up)
+        case Forecaster():
+            calibrate_forecaster(model, pieces, warm_up=warm_up)
+    return ()
 
 
 @torch.no_grad()

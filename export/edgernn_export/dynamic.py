@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edgernn_export.rounding import Moments, round_weight
@@ -74,7 +75,8 @@ def _as_rows(graph: onnx.GraphProto, tensor: TensorProto, moments: Moments) -> l
     names = [f"{tensor.name}.{part}" for part in ("stored", "scale", "zero")]
     turned = np.ascontiguousarray(stored.transpose(0, 2, 1))
     zero = np.zeros((1, len(scale)), np.int8)
-    for name, array in zip(names, (turned, scale[None], zero), strict=True):
+    arrays: tuple[NDArray[Any], ...] = (turned, scale[None], zero)
+    for name, array in zip(names, arrays, strict=True):
         graph.initializer.append(numpy_helper.from_array(array, name))
     return names
 

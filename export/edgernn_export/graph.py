@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import onnx
 import torch
 from onnx.helper import get_attribute_value
@@ -17,7 +18,7 @@ from edgernn.errors import EdgernnError
 from edgernn.nets.layers import Stateful
 from edgernn.nets.model import Model
 from edgernn_export.ops import EXPORTED, TRANSLATIONS
-from edgernn_export.weights import is_named
+from edgernn_export.weights import SMALLEST
 
 OPSET = 21
 PRODUCER = "edgernn"
@@ -130,7 +131,7 @@ def _drop_defaults(node: onnx.NodeProto) -> None:
 def _shorten_names(graph: onnx.GraphProto) -> None:
     """Inputs, outputs, states and weights keep their names; what lies between is v0, v1, …"""
     kept = {value.name for value in (*graph.input, *graph.output)}
-    kept |= {t.name for t in graph.initializer if is_named(t)}
+    kept |= {t.name for t in graph.initializer if int(np.prod(t.dims)) >= SMALLEST}
     short: dict[str, str] = {name: name for name in kept} | {"": ""}
 
     def rename(name: str) -> str:

@@ -37,6 +37,16 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Mode → integers of most weights, and of those that keep one step more."""
 
+NAMES: Mapping[int, str] = MappingProxyType(
+    {
+        onnx.TensorProto.FLOAT: "float32",
+        onnx.TensorProto.FLOAT16: "float16",
+        onnx.TensorProto.INT16: "int16",
+        onnx.TensorProto.INT8: "int8",
+        onnx.TensorProto.INT4: "int4",
+    }
+)
+
 
 def quantize(
     model: onnx.ModelProto,
@@ -68,6 +78,16 @@ def quantize(
 def plan(graph: onnx.GraphProto, mode: str, *, is_tight: bool) -> dict[str, str]:
     """Each weight's name → how it is stored."""
     return {weight.name: _kind(weight, mode, is_tight) for weight in find_weights(graph)}
+
+
+def stored_as(model: onnx.ModelProto) -> dict[str, int]:
+    """How a model's weights are stored → how many numbers."""
+    counts: dict[str, int] = {}
+    for tensor in model.graph.initializer:
+        if _is_matrix(tensor):
+            kind = NAMES[tensor.data_type]
+            counts[kind] = counts.get(kind, 0) + int(np.prod(tensor.dims))
+    return counts
 
 
 def computes_in_integers(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -121,10 +141,16 @@ def _audit(graph: onnx.GraphProto) -> None:
     left = [
         tensor.name
         for tensor in graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT
-        and not tensor.name.startswith(CALIBRATION)
-        and sum(size > 1 for size in tensor.dims) > 1
-        and int(np.prod(tensor.dims)) >= SMALLEST
+        if tensor.data_type == onnx.TensorProto.FLOAT and _is_matrix(tensor)
     ]
     if left:
         raise EdgernnError(f"quantisation: weight {', '.join(left)} is still float32")
+
+
+def _is_matrix(tensor: onnx.TensorProto) -> bool:
+    """Whether it looks like a weight."""
+    return (
+        not tensor.name.startswith(CALIBRATION)
+        and sum(size > 1 for size in tensor.dims) > 1
+        and int(np.prod(tensor.dims)) >= SMALLEST
+    )

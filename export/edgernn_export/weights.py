@@ -72,11 +72,6 @@ def find_weights(graph: onnx.GraphProto) -> list[Weight]:
     return list(places.values())
 
 
-def is_named(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor's name tells anything: of a weight's size, or of the calibration."""
-    return int(np.prod(tensor.dims)) >= SMALLEST or tensor.name.startswith(CALIBRATION)
-
-
 def find_biases(graph: onnx.GraphProto) -> list[str]:
     """Float32 biases of recurrent nodes with `SMALLEST` elements or more."""
     added = {
