@@ -103,7 +103,16 @@ def train(
     )
     if on_reach is not None:
         on_reach("after", _reach(model, lessons, config.training))
-    tails = make_honest(model, stretches, config, classes)
+    tails: tuple[Tail, ...] = ()
+    match model:
+        case Detector():
+            tails = calibrate(
+                model, stretches.calibration, warm_up=warm_up, relation=config.score.relation
+            )
+        case Classifier():
+            calibrate_classifier(model, stretches.calibration, classes, warm_up=warm_up)
+        case Forecaster():
+            calibrate_forecaster(model, stretches.calibration, warm_up=warm_up)
     card = Card(
         version=CARD_VERSION,
         name=config.name or name,
@@ -131,22 +140,6 @@ def make_lessons(
 ) -> Stretches:
     """What a model is fitted to: the stretches, and to classify also each sample's class."""
     return with_answers(stretches, classes, spill) if isinstance(model, Classifier) else stretches
-
-
-def make_honest(
-    model: Model, stretches: Stretches, config: Config, classes: Sequence[str]
-) -> tuple[Tail, ...]:
-    """Calibrate a fitted model by what its task needs; the tails of a detector, none of others."""
-    warm_up = config.warm_up + model.delay
-    pieces = stretches.calibration
-    match model:
-        case Detector():
-            return calibrate(model, pieces, warm_up=warm_up, relation=config.score.relation)
-        case Classifier():
-            calibrate_classifier(model, pieces, classes, warm_up=warm_up)
-        case Forecaster():
-            calibrate_forecaster(model, pieces, warm_up=warm_up)
-    return ()
 
 
 @torch.no_grad()

@@ -2,17 +2,21 @@
 
 Forward, every weight is what the device will have; backward, it is as if there were no rounding
 (straight-through: Bengio et al. 2013, arXiv:1308.3432). The model that comes out holds rounded
-weights, which the exporter stores without a further loss, and is calibrated anew.
+weights, which the exporter stores without a further loss.
+
+It is to be the same detector, better rounded: it begins with what the exporter's rounding left, at
+a small rate, and keeps its calibration. Calibrated anew it was an honest but blunter one, that lost
+alarms (an LSTM on the simulated pump, int4: 7, against 1 gained without).
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnx
+import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -23,12 +27,14 @@ from edgernn.run import Run
 from edgernn.spill import Spill
 from edgernn.training.fit import fit
 from edgernn.training.stretches import read_recordings, split
-from edgernn.training.train import make_honest, make_lessons
+from edgernn.training.train import make_lessons
+from edgernn_export.artefact import Source
 from edgernn_export.quantize import plan
-from edgernn_export.storage import LEAST_SCALE, largest_of
+from edgernn_export.rounding import rounded_weight
+from edgernn_export.storage import LEAST_SCALE, Floats, largest_of
 
 EPOCHS = 8
-RATE_SHARE = 0.2
+RATE_SHARE = 0.02
 """Of the run's learning rate: the weights are nearly right already."""
 
 
@@ -49,18 +55,20 @@ class Rounded(nn.Module):
         return weight + (rounded - weight).detach()
 
 
-def train_on(run: Run, folder: Path, graph: onnx.ModelProto, mode: str) -> Run:
-    """The run after `EPOCHS` more epochs on its own recordings, for weights stored by `mode`.
+def train_on(source: Source, folder: Path, mode: str) -> Run:
+    """The source's run after `EPOCHS` more epochs on its own recordings, for weights stored by
+    `mode`.
 
-    `folder` is the run's: the recordings' paths lead from there; `graph` is its float32 graph.
-    Raises EdgernnError if the recordings are gone.
+    `folder` is the run's: the recordings' paths lead from there. Raises EdgernnError if the
+    recordings are gone.
     """
+    run = source.run
     training = run.config.training
     limit_bytes = training.memory_gb * 1e9
     with Spill(folder / "samples.qat", limit_bytes=limit_bytes) as spill:
         stretches = split(_own_recordings(run, folder, spill), run.config, spill)
         model = copy.deepcopy(run.model)
-        rounded = _round_weights(model, graph, plan(graph.graph, mode, is_tight=False))
+        rounded = _round_weights(model, source, mode)
         fit(
             model,
             make_lessons(model, stretches, run.card.classes, spill),
@@ -75,9 +83,7 @@ def train_on(run: Run, folder: Path, graph: onnx.ModelProto, mode: str) -> Run:
         )
         for module, name in rounded:
             parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-        tails = make_honest(model, stretches, run.config, run.card.classes)
-    card = msgspec.structs.replace(run.card, tails=tails)
-    return replace(run, model=model.eval(), card=card)
+    return replace(run, model=model.eval())
 
 
 def _own_recordings(run: Run, folder: Path, spill: Spill) -> Recording:
@@ -93,24 +99,40 @@ def _own_recordings(run: Run, folder: Path, spill: Spill) -> Recording:
     return recording
 
 
-def _round_weights(
-    model: nn.Module, graph: onnx.ModelProto, kinds: Mapping[str, str]
-) -> list[tuple[nn.Module, str]]:
-    """Round each weight that the graph stores as integers while the model trains. Graph and model
-    name and order them differently: the parameter is the one that holds all a weight's numbers."""
-    stored = {t.name: numpy_helper.to_array(t) for t in graph.graph.initializer if t.name in kinds}
+def _round_weights(model: nn.Module, source: Source, mode: str) -> list[tuple[nn.Module, str]]:
+    """Round each weight that `mode` stores as integers while the model trains, beginning with what
+    the exporter makes of it."""
+    kinds = plan(source.graph.graph, mode, is_tight=False)
+    before = {t.name: numpy_helper.to_array(t) for t in source.graph.graph.initializer}
+    weights = [(before[name], kind, source.moments, name) for name, kind in kinds.items()]
     found: list[tuple[nn.Module, str]] = []
     for path, parameter in list(model.named_parameters()):
-        values = parameter.detach().numpy()
-        mine = {
-            kinds[name]
-            for name, weight in stored.items()
-            if weight.size <= values.size and np.isin(weight, values).all()
-        }
-        if mine and values.ndim > 1:
-            parent, _, name = path.rpartition(".")
-            module = model.get_submodule(parent)
-            (kind,) = mine
-            parametrize.register_parametrization(module, name, Rounded(kind))
-            found.append((module, name))
+        mine = [one for one in weights if parameter.ndim > 1 and _holds(parameter, one[0])]
+        if not mine:
+            continue
+        (kind,) = {kind for _, kind, _, _ in mine}
+        rounded = [rounded_weight(name, w, kind, moments) for w, kind, moments, name in mine]
+        with torch.no_grad():
+            parameter.copy_(_replaced(parameter, [w for w, *_ in mine], rounded))
+        parent, _, name = path.rpartition(".")
+        module = model.get_submodule(parent)
+        parametrize.register_parametrization(module, name, Rounded(kind))
+        found.append((module, name))
     return found
+
+
+def _holds(parameter: Tensor, weight: Floats) -> bool:
+    """Graph and model name and order weights differently: the parameter of a weight is the one that
+    holds all its numbers."""
+    values = parameter.detach().numpy()
+    return weight.size <= values.size and bool(np.isin(weight, values).all())
+
+
+def _replaced(parameter: Tensor, before: Sequence[Floats], after: Sequence[Floats]) -> Tensor:
+    """The parameter with each number of `before` replaced by the one in its place in `after`."""
+    old = np.concatenate([one.ravel() for one in before])
+    new = np.concatenate([one.ravel() for one in after])
+    order = np.argsort(old)
+    values = parameter.detach().numpy()
+    places = order[np.searchsorted(old, values, sorter=order)]
+    return torch.from_numpy(new[places].reshape(values.shape))

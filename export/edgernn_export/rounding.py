@@ -68,6 +68,14 @@ def round_weight(name: str, weight: Floats, kind: str, moments: Moments) -> tupl
     return np.ascontiguousarray(stored[None] if is_recurrent else stored.T), scale
 
 
+def rounded_weight(name: str, weight: Floats, kind: str, moments: Moments) -> Floats:
+    """The weight as the device will have it."""
+    stored, scale = round_weight(name, weight, kind, moments)
+    shape = [-1 if i == AXIS else 1 for i in range(weight.ndim)]
+    back: Floats = stored * scale.reshape(shape)
+    return back.astype(np.float32)
+
+
 def _with_feedback(
     weight: Floats, moment: NDArray[np.float64], kind: str
 ) -> tuple[Integers, Floats]:

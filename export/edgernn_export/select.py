@@ -69,7 +69,7 @@ def select(run: Run, folder: Path, wish: Wish, *, say: Callable[[str], None]) ->
         examined[mode] = build_and_examine(source, mode, exam)
         if wish.is_qat and is_rounding_to_blame(examined[mode], budget):
             say(f"{mode}: outside the budget; training on for {EPOCHS} epochs")
-            trained = prepare(train_on(run, folder, source.graph, mode))
+            trained = prepare(train_on(source, folder, mode))
             examined[mode + TRAINED] = build_and_examine(trained, mode, exam)
     say("measuring times")
     x = np.concatenate([track.x for track in run.healthy.tracks])
