@@ -261,7 +261,8 @@ def test_no_candidate_inside_the_budget_is_refused_with_what_each_misses() -> No
     with pytest.raises(
         EdgernnError,
         match=r"^refused: no candidate is inside the budget "
-        r"\(flips=0,auc-pr=0.005,bytes=50,us=11\); no file written: none misses bytes; int4 misses flips, us$",
+        r"\(flips=0,auc-pr=0.005,bytes=50,us=11\); no file written: none misses bytes; "
+        r"int4 misses flips, us$",
     ):
         choose(rows, "size", budget)
 
