@@ -4,8 +4,8 @@
 
 Trains each on the simulated pump and on SKAB (skipped where its files are absent), with the same
 defaults, nothing tuned. A row takes a minute or two; those that are in the folder are kept, so it
-can be stopped and started again. Steps are timed at the end, side by side, on the artefacts that
-the folder keeps. Labels are read where quality is measured, nowhere else.
+can be stopped and started again. Artefacts are made from the runs that the folder keeps, and steps
+timed side by side, at the end. Labels are read where quality is measured, nowhere else.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from edgernn.evaluation.metrics import Metrics, measure
 from edgernn.layout import Columns
 from edgernn.nets import HeadConfig, NetworkConfig
 from edgernn.recording import Recording, Track, read_recording
-from edgernn.run import Run
+from edgernn.run import EpochLoss, Run, load_run, save_run
 from edgernn.simulate.pump import parse_fault, simulate_pump
 from edgernn.training.stretches import read_recordings
 from edgernn.training.train import train
@@ -112,12 +112,8 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the table."""
+    """What was found of one line of the table; the rest is in its run folder."""
 
-    parameters: int
-    size_bytes: int
-    """Of the artefact with integer weights, card included."""
-    delay: int
     quality: dict[str, Quality | None]
     """Data set → quality; None where its files are absent."""
 
@@ -129,29 +125,22 @@ def main() -> None:
     said = parser.parse_args()
     torch.set_num_threads(1)
     said.output.mkdir(parents=True, exist_ok=True)
-    rows, artefacts = {}, {}
+    rows: dict[str, Row] = {}
+    runs: dict[str, Run] = {}
     for name in [said.only] if said.only else KINDS:
         path = said.output / (re.sub(r"\W+", "-", name) + ".json")
         if not path.exists():
-            artefact, row = measure_row(name)
-            path.with_suffix(".onnx").write_bytes(artefact)
-            path.write_bytes(msgspec.json.encode(row))
+            path.write_bytes(msgspec.json.encode(measure_row(name, path.with_suffix(""))))
         rows[name] = msgspec.json.decode(path.read_bytes(), type=Row)
-        artefacts[name] = path.with_suffix(".onnx").read_bytes()
-    print(report(rows, step=step_times_s(artefacts, 1), batch=step_times_s(artefacts, 64)))
+        runs[name] = load_run(path.with_suffix(""))
+    print(report(rows, runs))
 
 
-def measure_row(name: str) -> tuple[bytes, Row]:
-    """Train on each data set, export, score: the pump's artefact, and what was found."""
-    run, on_pump = _on_pump(_config(name, "pump", ()))
-    artefact, _ = build_artefact(run, quantization="int8")
-    row = Row(
-        parameters=sum(p.numel() for p in run.detector.parameters()),
-        size_bytes=len(artefact),
-        delay=run.card.delay,
-        quality={"pump": on_pump, "skab": _on_skab(name)},
-    )
-    return artefact, row
+def measure_row(name: str, folder: Path) -> Row:
+    """Train on each data set and score; the pump's run goes into the folder."""
+    run, losses, on_pump = _on_pump(_config(name, "pump", ()))
+    save_run(folder, run, losses)
+    return Row(quality={"pump": on_pump, "skab": _on_skab(name)})
 
 
 def step_times_s(artefacts: Mapping[str, bytes], size: int) -> dict[str, float]:
@@ -162,13 +151,13 @@ def step_times_s(artefacts: Mapping[str, bytes], size: int) -> dict[str, float]:
     return interleaved(steps, rounds=ROUNDS)
 
 
-def _on_pump(config: Config) -> tuple[Run, Quality]:
+def _on_pump(config: Config) -> tuple[Run, list[EpochLoss], Quality]:
     healthy = simulate_pump(hours=HEALTHY_HOURS, seed=0)
     faulty = simulate_pump(
         hours=FAULTY_HOURS, seed=100, faults=[parse_fault(text) for text in FAULTS]
     )
     run, losses = train(config, healthy, name="pump")
-    return run, _quality(run, faulty, budget="1/week", epochs=len(losses))
+    return run, losses, _quality(run, faulty, budget="1/week", epochs=len(losses))
 
 
 def _on_skab(name: str) -> Quality | None:
@@ -234,21 +223,21 @@ def _step(
     return lambda: engine.run(rows, x)
 
 
-def report(
-    rows: Mapping[str, Row], *, step: Mapping[str, float], batch: Mapping[str, float]
-) -> str:
-    """The table, in Markdown. `step` and `batch`: seconds of one sample, and of 64 × 64."""
+def report(rows: Mapping[str, Row], runs: Mapping[str, Run]) -> str:
+    """The table, in Markdown; every artefact in it is proven."""
+    artefacts = {name: build_artefact(run, quantization="int8")[0] for name, run in runs.items()}
+    step, batch = (step_times_s(artefacts, size) for size in (1, 64))
     lines = []
     for name, row in rows.items():
         pump, skab = row.quality["pump"], row.quality["skab"]
         assert pump is not None
         cells = [
             name,
-            f"{row.parameters:,}",
-            f"{row.size_bytes:,}",
+            f"{sum(p.numel() for p in runs[name].model.parameters()):,}",
+            f"{len(artefacts[name]):,}",
             f"{1e6 * step[name]:,.0f}",
             f"{1e6 * batch[name] / 64**2:.2f}",
-            f"{row.delay}",
+            f"{runs[name].card.delay}",
             f"{pump.auc_pr:.3f}",
             f"{pump.found} of {pump.faults}, {pump.false_alarms} false",
         ]

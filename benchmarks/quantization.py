@@ -17,7 +17,7 @@ from edgernn_export.quantize import MODES, computes_in_integers, quantize, store
 
 HIDDEN = 64
 EPOCHS = 4
-"""Enough for scores that mean something; `docs/quantization.md` has detectors trained to the end."""
+"""Enough for scores that mean something; docs/quantization.md has detectors trained to the end."""
 
 
 def main() -> None:

@@ -35,6 +35,11 @@ COMMANDS = {
     "export": Command(
         "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"
     ),
+    "adopt": Command(
+        "edgernn_export.adopt.command:adopt", "Give anybody's recurrent ONNX file states.", "export"
+    ),
+    "keygen": Command("edgernn_device.signing:keygen", "Make a key pair to sign with.", "sign"),
+    "sign": Command("edgernn_device.signing:sign", "Sign an artefact.", "sign"),
     "inspect": Command("edgernn_device.cli:inspect", "Show what an artefact says of itself."),
     "verify": Command("edgernn_device.cli:verify", "Prove an artefact on this CPU."),
     "agent": Command("edgernn_device.cli:agent", "Run an artefact over MQTT and publish alerts."),
@@ -68,8 +73,8 @@ def edgernn() -> None:
     """Train recurrent anomaly detectors, export them as one stateful ONNX file, run them over MQTT.
 
     \b
-    edgernn simulate → train, tune → evaluate → export  on a workstation
-    edgernn verify, agent, record, replay, watch, inspect  on the device
+    edgernn simulate → train, tune → evaluate → export → sign  on a workstation
+    edgernn verify, agent, record, replay, watch, inspect      on the device
     """
 
 

@@ -40,6 +40,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Words that keys of `[training]` may have."""
+MOST_HELD_OUT = 0.8
+"""Of a recording, for early stopping and calibration together."""
 WITH_MOMENTUM = ("rmsprop", "sgd")
 """Optimisers with a momentum of one's choice; Adam's two means are its own."""
 
@@ -171,6 +173,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(
                 f"head.window: {self.head.window} samples do not fit into training.chunk, "
                 f"{self.training.chunk}"
+            )
+        most = MOST_HELD_OUT - self.training.calibration
+        if self.training.validation > most + 1e-9:
+            raise ValueError(
+                f"training.validation: expected 0.05–{most:.10g} beside training.calibration = "
+                f"{self.training.calibration:g}, so that {1 - MOST_HELD_OUT:.0%} is left to learn "
+                f"from, got {self.training.validation:g}"
             )
         self._check_task()
         if self.alarm is not None:

@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.dates import date2num
 from numpy.typing import NDArray
 
-from edgernn.card import Card
 from edgernn.envelope import COLUMNS, envelope
-from edgernn.recording import Track
 from edgernn.spans import runs
 
 BLUE, ORANGE, RED, GREY = "#2b6cb0", "#c05621", "#c53030", "#a0aec0"
@@ -21,16 +20,6 @@ STYLE: Any = {
     "font.size": 9,
     "grid.alpha": 0.3,
 }
-
-
-def plot_signals(axes: Axes, card: Card, track: Track) -> None:
-    """All channels of a stream in one plot, each scaled to the range it was trained on."""
-    for c, channel in enumerate(card.channels):
-        span = max(channel.high - channel.low, 1e-9)
-        x = (track.x[:, c] - channel.low) / span
-        axes.plot(dates_of(track.time_s), x, lw=0.6, alpha=0.9, label=channel.name)
-    axes.set_ylim(-0.3, 1.3)
-    axes.set_ylabel("channels,\nscaled", rotation=0, ha="right", va="center")
 
 
 def plot_score(
@@ -52,19 +41,27 @@ def shade(
     colour: str,
     label: str,
     alpha: float = 1.0,
+    columns: int = COLUMNS,
 ) -> None:
-    """Shade every run of True in `where` (T,)."""
-    dates = dates_of(time_s)
-    for i, (start, end) in enumerate(zip(*runs(where), strict=True)):
-        axes.axvspan(
-            dates[int(start)],
-            dates[min(int(end), len(dates) - 1)],
-            color=colour,
-            alpha=alpha,
-            lw=0,
-            zorder=0,
-            label=label if i == 0 else None,
-        )
+    """Shade every run of True in `where` (T,), as one collection; runs that would stand less than
+    one of so many `columns` apart are drawn as one."""
+    starts, ends = runs(where)
+    if not len(starts):
+        return
+    days: NDArray[np.float64] = date2num(dates_of(time_s))  # type: ignore[no-untyped-call]  # matplotlib's stubs
+    first, last = days[starts], days[np.minimum(ends, len(days) - 1)]
+    is_apart = first[1:] - last[:-1] > (days[-1] - days[0]) / columns
+    first, last = first[np.append(True, is_apart)], last[np.append(is_apart, True)]
+    axes.broken_barh(
+        np.stack([first, last - first], axis=1).tolist(),
+        (0, 1),
+        transform=axes.get_xaxis_transform(),
+        facecolor=colour,
+        alpha=alpha,
+        lw=0,
+        zorder=0,
+        label=label,
+    )
 
 
 def plot_line(

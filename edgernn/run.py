@@ -29,6 +29,12 @@ CONFIG, CARD, WEIGHTS, HEALTHY, LOSS = (
 )
 
 
+GRADIENT = "gradient.png"
+"""Written with `--diagnose`."""
+EVALUATION, EVALUATED = "evaluation", ("metrics.json", "report.html", "folds.json", "folds.csv")
+"""Folder inside the run's with one for each recording, and the files in those."""
+
+
 class EpochLoss(NamedTuple):
     """Mean negative log-likelihood of a value, or of a class."""
 
@@ -65,6 +71,17 @@ def save_run(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
     write_recording(folder / HEALTHY, run.healthy)
     lines = [",".join(EpochLoss._fields), *(",".join(f"{v:g}" for v in row) for row in losses)]
     (folder / LOSS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def remove_findings(folder: Path) -> None:
+    """What was found out about the detector that a new one takes the place of; files that edgernn
+    did not write stay."""
+    (folder / GRADIENT).unlink(missing_ok=True)
+    for one in (folder / EVALUATION).glob("*/"):
+        for name in EVALUATED:
+            (one / name).unlink(missing_ok=True)
+        _remove_if_empty(one)
+    _remove_if_empty(folder / EVALUATION)
 
 
 def load_run(folder: Path) -> Run:
@@ -125,6 +142,11 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise EdgernnError('training.device: "cuda" was asked for, and this machine has none')
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _without_none(data: object) -> object:

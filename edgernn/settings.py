@@ -1,5 +1,6 @@
 """TOML file → frozen struct: every key checked, unknown keys refused with their path."""
 
+import os
 import re
 import tempfile
 import tomllib
@@ -66,6 +67,20 @@ def check_is_writable(folder: Path) -> None:
             pass
     except OSError as exc:
         raise EdgernnError(f"{folder}: cannot be written to: {exc.strerror}") from exc
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that no reader ever sees half of it."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as exc:
+        partial.unlink(missing_ok=True)
+        raise EdgernnError(f"{path}: cannot be written: {exc.strerror}") from exc
 
 
 def _sentence(message: str) -> str:

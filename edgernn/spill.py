@@ -1,7 +1,7 @@
 """Arrays in memory while there is room, and beyond that in files: recordings larger than memory."""
 
 import mmap
-import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from edgernn.errors import EdgernnError
 
-NAME = "samples"
-"""Folder inside the run folder, while training."""
 REGION = 2**30
 """Bytes of a file that arrays are put into one after the other: a file for each would be thousands
 of open ones. It is sparse: what is not written takes no room."""
@@ -30,7 +28,8 @@ class Spill:
     """
 
     def __init__(self, folder: Path | None = None, *, limit_bytes: float = np.inf) -> None:
-        """`folder`: made when it is first needed."""
+        """`folder`: where the files are; they have no names, so that whatever ends the process
+        leaves none behind. Made when it is first needed."""
         self._folder = folder
         self._left = limit_bytes
         self._regions: list[mmap.mmap] = []
@@ -71,10 +70,13 @@ class Spill:
             yield item
             self.release()
 
+    def beside(self) -> "Spill":
+        """Another one, for arrays of a shorter life, with the room that is left."""
+        return Spill(self._folder, limit_bytes=self._left)
+
     def close(self) -> None:
-        """Remove the files. Arrays that are still in use keep them alive until they are gone."""
-        if self._folder is not None and self._regions:
-            shutil.rmtree(self._folder)
+        """Let the files go. Arrays that are still in use keep theirs until they are gone."""
+        self._regions.clear()
 
     def _takes(self, size: int) -> bool:
         if self._folder is not None and size > self._left:
@@ -94,10 +96,8 @@ class Spill:
     def _new_region(self, size: int) -> mmap.mmap:
         assert self._folder is not None
         try:
-            if not self._regions:
-                shutil.rmtree(self._folder, ignore_errors=True)  # of one that was killed
-                self._folder.mkdir(parents=True)
-            with (self._folder / str(len(self._regions))).open("w+b") as file:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._folder) as file:
                 file.truncate(size)
                 return mmap.mmap(file.fileno(), size)
         except OSError as exc:

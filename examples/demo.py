@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from edgernn.card import Card
 from edgernn.recording import Track, read_recording
-from edgernn.report import FAULT_COLOUR, RED, STYLE, plot_score, plot_signals, shade
+from edgernn.report import FAULT_COLOUR, RED, STYLE, dates_of, plot_score, shade
 from edgernn.times import parse_time
 from edgernn_device.address import Access, BrokerAddress
 from edgernn_device.engine import Engine
@@ -212,6 +213,16 @@ def print_table(found: list[Found], false: dict[str, int]) -> None:
     for name, count in false.items():
         kind = "healthy stretches" if PLANTED[name] else "healthy throughout"
         print(f"  {name:8} {kind:23}  {count} false alarm(s)")
+
+
+def plot_signals(axes: Axes, card: Card, track: Track) -> None:
+    """All channels of a stream in one plot, each scaled to the range it was trained on."""
+    for c, channel in enumerate(card.channels):
+        span = max(channel.high - channel.low, 1e-9)
+        x = (track.x[:, c] - channel.low) / span
+        axes.plot(dates_of(track.time_s), x, lw=0.6, alpha=0.9, label=channel.name)
+    axes.set_ylim(-0.3, 1.3)
+    axes.set_ylabel("channels,\nscaled", rotation=0, ha="right", va="center")
 
 
 def draw(

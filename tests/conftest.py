@@ -18,6 +18,12 @@ settings.register_profile("no deadline", deadline=None)  # no test fails on a ti
 settings.load_profile("no deadline")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What agents note about artefacts that passed is not for the user's own folder."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     """A broker of its own for each test."""

@@ -164,3 +164,12 @@ def test_a_bad_budget_is_refused_before_training() -> None:
 def test_fewer_than_one_row_cannot_be_asked_for() -> None:
     with pytest.raises(ValueError, match="first_rows: expected 1 or more, got -3"):
         RecordingConfig(path="a.csv", first_rows=-3)
+
+
+def test_what_is_held_out_leaves_a_fifth_to_learn_from(tmp_path: Path) -> None:
+    text = f"{RECORDING}[training]\ncalibration = 0.45\nvalidation = "
+    assert read(tmp_path, text + "0.35").training.validation == 0.35
+    assert refusal(tmp_path, text + "0.36") == (
+        "training.validation: expected 0.05–0.35 beside training.calibration = 0.45, "
+        "so that 20% is left to learn from, got 0.36"
+    )

@@ -139,5 +139,10 @@ def test_without_a_cycle_the_softness_is_the_usual_one(x: NDArray[np.float64]) -
     assert soft_width(x) == USUAL_WIDTH
 
 
-def test_a_cycle_beyond_300_samples_counts_as_none() -> None:
-    assert soft_width(np.sin(2 * np.pi * np.arange(20_000) / 350)) == USUAL_WIDTH
+@pytest.mark.parametrize(
+    ("cycle", "width"), [(5, USUAL_WIDTH), (6, 6), (303, 303), (304, USUAL_WIDTH)]
+)
+def test_only_a_cycle_of_6_to_303_samples_counts_as_in_tsb_ad(cycle: int, width: int) -> None:
+    x = np.zeros(20_000)
+    x[::cycle] = 1.0
+    assert soft_width(x) == width

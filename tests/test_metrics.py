@@ -49,17 +49,31 @@ def test_rows_without_a_score_do_not_count() -> None:
 
 def test_a_fault_is_found_at_the_first_row_with_the_alarm_on() -> None:
     found = measure([scored("......##..", "...xxxxx..")], aftermath_s=0)
-    assert found.faults == (FaultFound("a", "x", START_S + 3, START_S + 7, 3.0),)
+    assert found.faults == (FaultFound("a", "x", START_S + 3, START_S + 7, "found", 3.0),)
 
 
 def test_a_fault_without_an_alarm_is_missed() -> None:
     found = measure([scored("#.......##", "...xxxxx..")], aftermath_s=0)
-    assert [fault.delay_s for fault in found.faults] == [None]
+    assert [(fault.outcome, fault.delay_s) for fault in found.faults] == [("missed", None)]
 
 
-def test_an_alarm_that_was_on_already_finds_a_fault_at_once_and_is_false() -> None:
-    found = measure([scored("..####....", "....xxxx..")], aftermath_s=0)
-    assert ([fault.delay_s for fault in found.faults], found.false_alarms) == ([0.0], 1)
+def test_an_alarm_that_was_on_already_is_false_and_finds_no_fault() -> None:
+    found = measure([scored("..####.#..", "....xxxx..")], aftermath_s=0)
+    assert [(fault.outcome, fault.delay_s) for fault in found.faults] == [("on_already", None)]
+    assert (found.faults_found, found.on_already, found.median_delay_s) == (0, 1, None)
+    assert found.false_alarms == 1
+
+
+def test_an_alarm_that_ends_as_a_fault_begins_was_not_on_already() -> None:
+    found = measure([scored("..##..##..", "....xxxx..")], aftermath_s=0)
+    assert [(fault.outcome, fault.delay_s) for fault in found.faults] == [("found", 2.0)]
+
+
+def test_a_fault_without_one_scored_row_is_neither_found_nor_missed() -> None:
+    unscored = scored("..#.......", "..xx...xx.", unknown=[2, 3])
+    found = measure([unscored], aftermath_s=0)
+    assert [fault.outcome for fault in found.faults] == ["unscored", "missed"]
+    assert (found.faults_total, found.faults_found, found.faults_unscored) == (1, 0, 1)
 
 
 def test_faults_of_different_kinds_that_touch_are_two() -> None:
@@ -78,6 +92,13 @@ def test_an_alarm_in_the_aftermath_of_a_fault_is_not_false(
 ) -> None:
     found = measure([scored("..#..#..#.", "..xx......")], aftermath_s=aftermath_s)
     assert (found.alarms, found.false_alarms) == (3, false_alarms)
+
+
+@pytest.mark.parametrize(("aftermath_s", "healthy"), [(0, 8), (2, 6), (100, 2)])
+def test_the_aftermath_of_a_fault_is_no_healthy_time(aftermath_s: float, healthy: int) -> None:
+    found = measure([scored("#.........", "..xx......")], aftermath_s=aftermath_s)
+    assert found.healthy_hours == pytest.approx(healthy / 3600)
+    assert found.false_alarms_per_day == pytest.approx(1 / healthy * DAY_S)
 
 
 def test_an_alarm_before_a_fault_is_false_whatever_the_aftermath() -> None:
@@ -128,9 +149,9 @@ def test_an_alert_that_comes_late_finds_the_fault_that_much_later() -> None:
     assert fault.delay_s == 7.0
 
 
-def test_an_alert_before_a_fault_that_arrives_within_it_has_the_delay_that_is_left() -> None:
+def test_an_alarm_about_a_sample_before_the_fault_is_on_already_whenever_it_is_said() -> None:
     (fault,) = measure([scored("..######..", "...xxxxx..", lag_s=4.0)], aftermath_s=0).faults
-    assert fault.delay_s == 3.0
+    assert (fault.outcome, fault.delay_s) == ("on_already", None)
 
 
 def test_each_kind_is_measured_against_healthy_rows_alone() -> None:

@@ -10,11 +10,14 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.dates import date2num
+from matplotlib.figure import Figure
 
 from edgernn.envelope import envelope, pooled
 from edgernn.evaluation import command, page
 from edgernn.evaluation.page import duration, number
 from edgernn.recording import Recording, Track, write_recording
+from edgernn.report import dates_of, plot_line, shade
 from edgernn.run import EpochLoss, Run, save_run
 from edgernn.simulate.pump import parse_fault, simulate_pump
 
@@ -97,6 +100,8 @@ def test_the_numbers_are_in_a_file_by_stable_names(labelled: tuple[Path, str]) -
         "budget_per_day",
         "faults_total",
         "faults_found",
+        "on_already",
+        "faults_unscored",
         "median_delay_s",
         "precision",
         "recall",
@@ -157,6 +162,7 @@ def test_the_page_tells_numbers_kinds_and_names_as_they_are(labelled: tuple[Path
     assert f"Threshold {told['threshold']:.2f}" in words
     assert "A limit, not a result." in words
     assert "leak 1 of 1" in words
+    assert f"On already {told['on_already']}" in words
     assert "<pump> & co" in words  # escaped in the file
 
 
@@ -248,3 +254,16 @@ def test_durations_are_said_in_two_units_at_most(seconds: float | None, said: st
 
 def test_a_number_that_is_not_there_is_not_0() -> None:
     assert (number(None), number(0), number(0.0)) == ("not available", "0", "0.000")
+
+
+def test_thousands_of_alarms_are_shaded_as_one_collection_of_a_picture_s_columns() -> None:
+    time_s = 1e9 + np.arange(400_000.0)
+    where = np.arange(400_000) % 200 < 20  # 2,000 alarms
+    where[100_000:200_000] = False
+    axes = Figure().subplots()
+    plot_line(axes, time_s, np.zeros(400_000), color="k")
+    shade(axes, time_s, where, colour="r", label="alarm on", columns=1000)
+    (shades,) = axes.collections
+    spans = [path.get_extents() for path in shades.get_paths()]
+    days = date2num(dates_of(time_s[[0, 99_820, 200_000, 399_820]]))  # type: ignore[no-untyped-call]  # matplotlib's stubs
+    np.testing.assert_allclose([day for span in spans for day in (span.x0, span.x1)], days)

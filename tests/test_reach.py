@@ -52,7 +52,30 @@ def test_with_tiny_recurrent_weights_the_gradient_vanishes_and_another_kind_is_n
 def test_with_a_spectral_radius_far_above_1_it_explodes_and_clipping_is_named() -> None:
     found = reach(with_recurrent_radius(1.3))
     assert (found.vanishes, found.explodes) == (False, True)
-    assert "training.clip_norm" in " ".join(found.sentences("rnn"))
+    said, remedy = found.sentences("rnn")
+    growth = found.norms[-1] / found.norms[0]
+    assert found.peak == 2 * CHUNK
+    assert 0.1 * 1.3**63 < growth < 1.3**63
+    assert said.endswith(
+        f"{2 * CHUNK} samples back it is {growth:.3g} times as large as 1 sample back"
+    )
+    assert "training.clip_norm" in remedy
+
+
+@pytest.mark.parametrize(
+    ("norms", "said"),
+    [
+        ([1, 2, 3, 4, 5, 6, 50, 7], "7 samples back it is 50 times as large as 1 sample back"),
+        ([0, 0, 0, 0, 0, 0.25, 0, 0], "6 samples back it is 0.25, and 0 1 sample back"),
+        ([1, 1, np.nan, np.inf, 1, 1, 1, 1], "3 samples back it is no finite number"),
+    ],
+)
+def test_where_the_gradient_is_largest_is_what_is_said_of_an_explosion(
+    norms: list[float], said: str
+) -> None:
+    found = Reach(np.array(norms, np.float64), chunk=4)
+    assert found.explodes
+    assert found.sentences("rnn")[0] == f"the gradient explodes: {said}"
 
 
 def test_a_rotation_carries_the_gradient_over_the_whole_chunk() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from safetensors.torch import save
 
 from edgernn.config import Config, RecordingConfig, TrainingConfig
@@ -20,6 +21,7 @@ from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import WEIGHTS, EpochLoss, Run
 from edgernn.simulate.pump import simulate_pump
 from edgernn.training.checkpoint import NAME, partial_path
+from edgernn.training.command import train as train_command
 from edgernn.training.train import train
 
 TOML = """
@@ -191,9 +193,9 @@ def test_killed_twice_and_resumed_a_run_has_the_same_weights_and_no_checkpoint(
         return time.monotonic() > until
 
     kill_when(second, some_time_after_an_epoch)
-    refused = edgernn(tmp_path, "-o", "killed")
-    said, _ = refused.communicate(timeout=60)
-    assert (refused.returncode, "interrupted; go on with --resume" in said) == (2, True)
+    words = [str(tmp_path / "pump.toml"), "-o", str(tmp_path / "killed")]
+    with pytest.raises(EdgernnError, match="interrupted; go on with --resume"):
+        CliRunner().invoke(train_command, words, catch_exceptions=False)
     finish(edgernn(tmp_path, "-o", "killed", "--resume"))
     whole, killed = (tmp_path / name for name in ("whole", "killed"))
     assert (killed / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()

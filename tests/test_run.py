@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from edgernn.card import Card, encode_card
 from edgernn.errors import EdgernnError
@@ -20,10 +21,13 @@ from edgernn.run import (
     LOSS,
     WEIGHTS,
     EpochLoss,
+    Run,
     load_run,
     pick_device,
     save_run,
 )
+from edgernn.simulate.pump import simulate_pump
+from edgernn.training.command import train
 
 if TYPE_CHECKING:
     from edgernn.run import Run
@@ -156,3 +160,22 @@ def test_a_configuration_with_another_window_is_refused(folder: Path) -> None:
     text = (folder / CONFIG).read_text()
     (folder / CONFIG).write_text(text.replace("window = 60", "window = 30"))
     assert "describe different detectors" in refusal(folder)
+
+
+def test_a_new_training_takes_away_what_was_found_out_about_the_old_detector(
+    trained_run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pump"
+    save_run(folder, trained_run, [EpochLoss(1, 1.5, 1.25, 0.01)])
+    write_recording(tmp_path / "x.csv", simulate_pump(hours=0.3, seed=1))
+    (folder / "gradient.png").touch()
+    for name in ("faulty", "noted"):
+        (folder / "evaluation" / name).mkdir(parents=True)
+        for file in ("metrics.json", "report.html", "folds.json", "folds.csv"):
+            (folder / "evaluation" / name / file).touch()
+    (folder / "evaluation" / "noted" / "notes.txt").touch()
+    words = [str(tmp_path / "x.csv"), "-o", str(folder), "--epochs", "1", "--force"]
+    assert CliRunner().invoke(train, words, catch_exceptions=False).exit_code == 0
+    assert not (folder / "gradient.png").exists()
+    left = [path.relative_to(folder / "evaluation") for path in (folder / "evaluation").rglob("*")]
+    assert sorted(map(str, left)) == ["noted", "noted/notes.txt"]

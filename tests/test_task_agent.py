@@ -15,6 +15,7 @@ from edgernn.recording import Recording, write_recording
 from edgernn.simulate.house import simulate_house
 from edgernn.simulate.pump import parse_fault, simulate_pump
 from edgernn.training.train import train
+from edgernn_device.anatomy import dissect
 from edgernn_device.engine import Engine
 from edgernn_device.inspect import describe
 from edgernn_export.artefact import build_artefact
@@ -138,8 +139,11 @@ def test_forecasts_come_no_more_often_than_the_file_says(
 
 
 def test_inspect_says_the_task(classifier: Path, forecaster: Path) -> None:
-    assert "task       classify: healthy, dropout\n" in describe(Engine.load(classifier))
-    page = describe(Engine.load(forecaster))
+    pages = [
+        describe(Engine.load(path), dissect(path.read_bytes())) for path in (classifier, forecaster)
+    ]
+    assert "task       classify: healthy, dropout\n" in pages[0]
+    page = pages[1]
     assert "task       forecast: 4 samples ahead, 3600 s\n" in page
     assert "alarm" not in page
 

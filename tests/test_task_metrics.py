@@ -14,6 +14,7 @@ from torch import Tensor
 
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
+from edgernn.evaluation import class_metrics
 from edgernn.evaluation.class_metrics import class_lines, measure_classes
 from edgernn.evaluation.command import evaluate
 from edgernn.evaluation.forecast_metrics import forecast_lines, measure_forecasts
@@ -68,6 +69,20 @@ def test_class_figures_are_those_of_a_hand_made_recording() -> None:
     assert (leak.rows, leak.precision, leak.recall) == (4, 3 / 5, 3 / 4)
     assert leak.f1 == pytest.approx(2 * 0.6 * 0.75 / 1.35)
     assert "accuracy 0.625" in class_lines(metrics)
+
+
+@pytest.mark.parametrize("block", [1, 7])
+def test_classes_are_the_same_in_blocks_of_any_length(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = make_card(task="classify", classes=("healthy", "leak"), tails=(), warm_up=2)
+    model = Classifier(("flow", "heat"), NetworkConfig(hidden=4), classes=card.classes, seed=0)
+    x = np.random.default_rng(0).normal(size=(200, 2)).cumsum(axis=0)
+    made = recording(["", "leak"] * 100, x)
+    whole = measure_classes(model.eval(), card, made)
+    monkeypatch.setattr(class_metrics, "BLOCK", block)
+    assert measure_classes(model, card, made) == whole
+    assert all(sum(row[name] for row in whole.confusion.values()) for name in card.classes)
 
 
 def test_a_recording_without_labels_has_no_classes_to_compare() -> None:

@@ -1,6 +1,7 @@
 """The commands of the device: inspect, agent, record, replay, watch, broker."""
 
 import logging
+import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import msgspec
 
 from edgernn.errors import EdgernnError
 from edgernn.layout import Columns
-from edgernn.settings import read_settings, to_settings
+from edgernn.settings import read_settings, to_settings, write_atomically
 from edgernn_device.address import Access, BrokerAddress, find_credentials
+from edgernn_device.signature import is_inline
 from edgernn_device.stopping import stop_on_signals
 from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX
 
 PATH = click.Path(path_type=Path)
+
+logger = logging.getLogger(__name__)
 
 
 def broker_options(command: Any) -> Any:
@@ -35,6 +39,18 @@ def broker_options(command: Any) -> Any:
     return command
 
 
+def trusted_key_option(command: Any) -> Any:
+    """--trusted-key: for every command that loads an artefact."""
+    return click.option(
+        "--trusted-key",
+        "trusted_keys",
+        multiple=True,
+        metavar="KEY",
+        help="Refuse an artefact that no such key signed: ed25519:… or a .pub file. May be given "
+        "again.",
+    )(command)
+
+
 def _access(broker: str, user: str, password_file: Path | None, ca_file: Path | None) -> Access:
     address = BrokerAddress.parse(broker)
     credentials = find_credentials(user or address.user, password_file=password_file)
@@ -43,17 +59,26 @@ def _access(broker: str, user: str, password_file: Path | None, ca_file: Path | 
 
 @click.command()
 @click.argument("artefact", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="The card as JSON, for programs.")
-def inspect(artefact: Path, as_json: bool) -> None:
-    """Show what an artefact says of itself."""
+@click.option("--json", "is_json", is_flag=True, help="The same for programs, with the whole card.")
+@click.option("--svg", type=PATH, help="A picture of its stages and states, into this file.")
+@trusted_key_option
+def inspect(artefact: Path, is_json: bool, svg: Path | None, trusted_keys: tuple[str, ...]) -> None:
+    """Show what an artefact says of itself, and what it is made of; with a trusted key, nothing of
+    any other's."""
+    from edgernn_device.anatomy import dissect
     from edgernn_device.engine import Engine
-    from edgernn_device.inspect import describe
+    from edgernn_device.inspect import as_json, as_svg, describe
+    from edgernn_device.trust import Trust, read_artefact
 
-    engine = Engine.load(artefact)
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(engine.card)))
+    trust = Trust.parse(trusted_keys, base=Path(), where="--trusted-key")
+    model = read_artefact(artefact, max_bytes=trust.max_bytes)
+    engine = Engine(model, trust=trust, where=str(artefact))
+    if svg is not None:
+        write_atomically(svg, as_svg(engine.card).encode())
+    if is_json:
+        click.echo(as_json(engine, dissect(model)))
     else:
-        click.echo(describe(engine))
+        click.echo(describe(engine, dissect(model), is_checked=bool(trust.keys)))
 
 
 @click.command()
@@ -63,11 +88,10 @@ def verify(artefact: Path) -> None:
 
     It holds a short stream and what came of it; both are compared in a process of its own.
     """
-    import platform
-
     from edgernn_device import verify as verifier
+    from edgernn_device.trust import read_artefact
 
-    found = verifier.verify(artefact)
+    found = verifier.verify(read_artefact(artefact), where=str(artefact))
     if not found.samples:
         raise EdgernnError(f"{artefact}: holds no golden vectors; export it anew")
     click.echo(
@@ -88,6 +112,7 @@ def verify(artefact: Path) -> None:
 @click.option(
     "--score-every", "score_every_s", type=float, help="At most one score in this many s."
 )
+@trusted_key_option
 def agent(
     source: Path,
     broker: str | None,
@@ -98,6 +123,7 @@ def agent(
     false_alarms: str | None,
     scores: bool,
     score_every_s: float | None,
+    trusted_keys: tuple[str, ...],
 ) -> None:
     """Run an artefact over MQTT and publish what it finds, until SIGTERM or Ctrl-C.
 
@@ -106,6 +132,7 @@ def agent(
     from edgernn_device.agent import Agent
     from edgernn_device.config import AgentConfig
     from edgernn_device.engine import Engine
+    from edgernn_device.trust import admit, read_artefact
     from edgernn_device.verify import verify_once
 
     logging.getLogger("edgernn_device").setLevel(logging.INFO)
@@ -116,17 +143,28 @@ def agent(
     else:
         raise EdgernnError(f"{source}: expected an agent's .toml, or an .onnx of `edgernn export`")
     said: dict[str, dict[str, Any]] = {
-        "": {"node": node},
+        "": {"node": node, "trusted_keys": _from_here(trusted_keys) or None},
         "broker": {"address": broker, "user": user, "password_file": password_file},
         "input": {"subscribe": subscribe},
         "output": {"scores": scores or None, "score_every_s": score_every_s},
         "alarm": {"false_alarms": false_alarms},
     }
     config = _override(config, said)
-    verify_once(base / config.model)
-    engine = Engine.load(base / config.model)
+    path = base / config.model
+    trust = config.trust(base, where=str(source))
+    model = read_artefact(path, max_bytes=trust.max_bytes)
+    admit(model, trust=trust, where=str(path))
+    verify_once(model, where=str(path))
+    engine = Engine(model, trust=trust, where=str(path))
+    if config.trusted_keys:
+        logger.info("%s: signed by key %s, which is trusted", config.model, engine.signed_by)
     with stop_on_signals() as stop:
         Agent(config, engine, base=base, where=str(source)).run(stop)
+
+
+def _from_here(trusted_keys: tuple[str, ...]) -> list[str]:
+    """Files of the command line are relative to where it was given."""
+    return [key if is_inline(key) else str(Path(key).absolute()) for key in trusted_keys]
 
 
 def _override(config: Any, said: dict[str, dict[str, Any]]) -> Any:

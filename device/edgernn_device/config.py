@@ -12,6 +12,7 @@ from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.stream import StreamRule
 from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX, NodeTopics, TopicPattern
+from edgernn_device.trust import Trust
 
 LONGEST_BRIDGE = 10_000
 """Missing samples that one gap may be filled with: a wrong clock must not fill the memory."""
@@ -102,6 +103,10 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     model: str
     """The artefact; relative to this file."""
+    trusted_keys: tuple[str, ...] = ()
+    """Who may have signed the artefact: `ed25519:…`, or files of such; none = no matter who."""
+    max_model_mb: float = 64.0
+    """A larger artefact is refused: loading takes several times its size in memory."""
     node: str = ""
     """Name of this device in topics; "" = its host name."""
     broker: BrokerConfig = BrokerConfig()
@@ -113,6 +118,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         limits: dict[str, tuple[float | None, float, float]] = {
+            "max_model_mb": (self.max_model_mb, 0.001, 2000),
             "broker.keepalive_s": (self.broker.keepalive_s, 2, 65_535),
             "broker.start_timeout_s": (self.broker.start_timeout_s, 0, 86_400),
             "input.qos": (self.input.qos, 0, 1),
@@ -129,6 +135,15 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for name, (value, low, high) in limits.items():
             if value is not None and not low <= value <= high:
                 raise ValueError(f"{name}: expected {low:.10g}–{high:.10g}, got {value:.10g}")
+
+    def trust(self, base: Path, *, where: str) -> Trust:
+        """Files are relative to `base`. Raises EdgernnError for a key that is none."""
+        return Trust.parse(
+            self.trusted_keys,
+            max_bytes=round(1e6 * self.max_model_mb),
+            base=base,
+            where=f"{where}: trusted_keys",
+        )
 
     @property
     def topics(self) -> NodeTopics:

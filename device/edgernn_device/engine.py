@@ -9,8 +9,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edgernn.card import CARD_KEY, Card, decode_card
+from edgernn.card import Card
 from edgernn.errors import EdgernnError
+from edgernn_device.signature import split
+from edgernn_device.trust import ANY, Trust, admit, read_artefact
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.intp]
@@ -22,10 +24,14 @@ FIRST_CAPACITY = 16
 class Engine:
     """Runs an artefact over many streams: a row of the arena is a stream's memory."""
 
-    def __init__(self, model: bytes, *, where: str = "artefact") -> None:
-        """`where` names the file in the sentence of an EdgernnError if it is no artefact."""
+    def __init__(self, model: bytes, *, where: str = "artefact", trust: Trust = ANY) -> None:
+        """`where` names the file in the sentence of an EdgernnError if it is no artefact, or none
+        that `trust` lets in: then ONNX Runtime has not seen it."""
+        self.card = admit(model, trust=trust, where=where)
         self._session = _open(model, where)
-        self.card = _read_card(self._session, where)
+        _, signature = split(model)
+        self.signed_by = signature.key_id if signature else ""
+        """Id of the key; checked only if `trust` has keys."""
         self.hash = hashlib.sha256(model).hexdigest()
         self.size_bytes = len(model)
         self._names = [state.name for state in self.card.states]
@@ -36,17 +42,10 @@ class Engine:
         self._free: list[int] = []
 
     @classmethod
-    def load(cls, path: Path) -> "Engine":
-        """Read an artefact. Raises EdgernnError for anything that is not one."""
-        if path.is_dir():
-            raise EdgernnError(f"{path}: is a folder, expected an .onnx file of `edgernn export`")
-        try:
-            model = path.read_bytes()
-        except FileNotFoundError as exc:
-            raise EdgernnError(f"{path}: no such file") from exc
-        except OSError as exc:
-            raise EdgernnError(f"{path}: cannot be read: {exc.strerror}") from exc
-        return cls(model, where=str(path))
+    def load(cls, path: Path, *, trust: Trust = ANY) -> "Engine":
+        """Read an artefact. Raises EdgernnError for anything that is not one, or not trusted."""
+        model = read_artefact(path, max_bytes=trust.max_bytes)
+        return cls(model, where=str(path), trust=trust)
 
     def note(self, key: str) -> str | None:
         """What the artefact's metadata say under a key."""
@@ -118,24 +117,13 @@ def _open(model: bytes, where: str) -> ort.InferenceSession:
     options.enable_cpu_mem_arena = False  # new shapes grow it for ever (onnxruntime#11118)
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # what `trust` has read
     options.add_session_config_entry("session.disable_quant_qdq", "1")  # fold int8 weights once
     try:
         return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # ORT raises a dozen unrelated types for a bad file
         detail = " ".join(str(exc).split())[:200]
         raise EdgernnError(f"{where}: not a readable ONNX file: {detail}") from exc
-
-
-def _read_card(session: ort.InferenceSession, where: str) -> Card:
-    try:
-        text = session.get_modelmeta().custom_metadata_map.get(CARD_KEY)
-    except UnicodeDecodeError as exc:
-        raise EdgernnError(f"{where}: damaged card: not UTF-8") from exc
-    if text is None:
-        raise EdgernnError(
-            f"{where}: an ONNX file without an edgernn card; it was not written by `edgernn export`"
-        )
-    return decode_card(text, where=where)
 
 
 def _check_graph(session: ort.InferenceSession, card: Card, where: str) -> None:

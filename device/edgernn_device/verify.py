@@ -25,40 +25,39 @@ class Verified(msgspec.Struct, frozen=True):
     """Difference, relative above 1."""
 
 
-def verify(path: Path) -> Verified:
+def verify(model: bytes, *, where: str) -> Verified:
     """Run the golden vectors of an artefact in a process of its own.
 
     Raises EdgernnError if it says something else here, if it cannot be read, or if the process was
     ended: an ONNX Runtime built for another CPU ends with an illegal instruction.
     """
-    command = [sys.executable, "-m", "edgernn_device.verify", str(path)]
+    command = [sys.executable, "-m", "edgernn_device.verify", where]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
+        done = subprocess.run(
+            command, input=model, capture_output=True, timeout=PATIENCE_S, check=False
+        )
     except subprocess.TimeoutExpired as exc:
-        raise EdgernnError(f"{path}: not verified within {PATIENCE_S:g} s") from exc
+        raise EdgernnError(f"{where}: not verified within {PATIENCE_S:g} s") from exc
     if done.returncode < 0:
         raise EdgernnError(
-            f"{path}: onnxruntime {version('onnxruntime')} was ended by "
+            f"{where}: onnxruntime {version('onnxruntime')} was ended by "
             f"{signal.Signals(-done.returncode).name} on this CPU ({platform.machine()}); install "
             "another version of it"
         )
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise EdgernnError(lines[-1] if lines else f"{path}: not verified, and nothing was said")
+        raise EdgernnError(lines[-1] if lines else f"{where}: not verified, and nothing was said")
     return msgspec.json.decode(done.stdout, type=Verified)
 
 
-def verify_once(path: Path) -> Verified | None:
-    """`verify`, unless this file passed with this ONNX Runtime on this machine before: None."""
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None  # whoever loads it says what is wrong with it
+def verify_once(model: bytes, *, where: str) -> Verified | None:
+    """`verify`, unless these bytes passed with this ONNX Runtime on this machine before: None."""
+    digest = hashlib.sha256(model).hexdigest()
     name = f"{digest}-{version('onnxruntime')}-{platform.machine()}"
     mark = _folder() / name
     if mark.exists():
         return None
-    found = verify(path)
+    found = verify(model, where=where)
     try:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
@@ -75,20 +74,21 @@ def _folder() -> Path:
     return Path(own) / "edgernn" / "verified"
 
 
-def _verify_here(path: Path) -> Verified:
+def _verify_here(model: bytes, where: str) -> Verified:
     """In the child."""
     from edgernn_device.engine import Engine  # noqa: PLC0415 - what may end the process
     from edgernn_device.golden import largest_difference, read_golden  # noqa: PLC0415
 
-    engine = Engine.load(path)
-    golden = read_golden(engine, where=str(path))
+    engine = Engine(model, where=where)
+    golden = read_golden(engine, where=where)
     if golden is None:
         return Verified(0, 0.0)
-    return Verified(golden.samples, largest_difference(engine, golden, where=str(path)))
+    return Verified(golden.samples, largest_difference(engine, golden, where=where))
 
 
 if __name__ == "__main__":
     try:
-        sys.stdout.buffer.write(msgspec.json.encode(_verify_here(Path(sys.argv[1]))))
+        found = _verify_here(sys.stdin.buffer.read(), sys.argv[1])
+        sys.stdout.buffer.write(msgspec.json.encode(found))
     except EdgernnError as exc:
         sys.exit(str(exc))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgernn.card import Card
 from edgernn.errors import EdgernnError
-from edgernn.evaluation.evaluate import find_columns
+from edgernn.evaluation.evaluate import BLOCK, find_columns
 from edgernn.nets.model import Model
 from edgernn.recording import Recording, Track, segments
 from edgernn.training.lessons import classes_of
@@ -89,12 +89,17 @@ def class_lines(metrics: ClassMetrics) -> str:
     return "\n".join(lines)
 
 
+@torch.no_grad()
 def _true_and_said(model: Model, card: Card, piece: Track) -> tuple[list[str], list[str]]:
     """Of each sample that was observed: its label, and the likeliest class. What comes with row t
     is about row t − delay."""
-    with torch.no_grad():
-        x = torch.from_numpy(piece.x).unsqueeze(1)  # (T, 1, C)
-        probability = model(x, *model.fresh_state(1))[0][card.warm_up :, 0].numpy()  # (·, L)
+    state = model.fresh_state(1)
+    parts = []
+    for block in torch.split(torch.from_numpy(piece.x).unsqueeze(1), BLOCK):  # (≤ BLOCK, 1, C)
+        said_of_block, *rest = model(block, *state)
+        state = tuple(rest)
+        parts.append(said_of_block[:, 0].numpy())
+    probability = np.concatenate(parts)[card.warm_up :]  # (·, L)
     about = slice(card.warm_up - card.delay, len(piece.x) - card.delay)
     true: Words = classes_of(piece)[about]
     is_known = np.isfinite(probability).all(axis=-1)

@@ -19,10 +19,12 @@ from edgernn.evaluation.folds import Block, Folds, cross_validate, cut, write_fo
 from edgernn.evaluation.forecast_metrics import ForecastMetrics, forecast_lines, measure_forecasts
 from edgernn.evaluation.metrics import Metrics, measure
 from edgernn.evaluation.page import Evaluation, duration, number, short, write_page
+from edgernn.layout import Columns
 from edgernn.options import PATH, column_options, said
 from edgernn.recording import Recording, read_recording
-from edgernn.run import Run, load_run
+from edgernn.run import EVALUATION, Run, load_run
 from edgernn.settings import make_folder
+from edgernn.spill import Spill
 from edgernn.training.stretches import read_recordings
 
 
@@ -56,13 +58,13 @@ def evaluate(
     """
     run = load_run(run_folder)
     torch.set_num_threads(run.config.training.threads)
-    columns_of_run = run.config.recording[0].columns
+    columns_of_run = [item.columns for item in run.config.recording]  # none if trained by program
     recording = read_recording(
         source,
-        columns=msgspec.structs.replace(columns_of_run, **said(columns)),
+        columns=msgspec.structs.replace(*columns_of_run[:1] or [Columns()], **said(columns)),
         period_s=run.card.period_s,
     )
-    folder = output or run_folder / "evaluation" / source.stem
+    folder = output or run_folder / EVALUATION / source.stem
     if run.card.task != "anomaly":
         if false_alarms is not None or folds_wanted is not None:
             raise EdgernnError(
@@ -75,9 +77,10 @@ def evaluate(
     if false_alarms is not None:
         rule = msgspec.structs.replace(rule, false_alarms=false_alarms)
     limits = Limits.from_rule(rule, run.card)
+    spill = Spill(folder, limit_bytes=run.config.training.memory_gb * 1e9)
     blocks = []
     if folds_wanted is not None:
-        healthy = read_recordings(run.config, run_folder)
+        healthy = read_recordings(run.config, run_folder, spill)
         blocks = cut(healthy, folds_wanted, warm_up=run.card.warm_up)
     scored = score_recording(run.detector, run.card, recording, limits)
     metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
@@ -89,7 +92,7 @@ def evaluate(
     click.echo(summary(metrics))
     files = "metrics.json, report.html"
     if blocks:
-        folds = _cross_validate(run, blocks, rule, recording)
+        folds = _cross_validate(run, blocks, rule, recording, spill)
         write_folds(folder, folds)
         click.echo(table(folds, budget_per_day=evaluation.budget_per_day))
         evaluation = replace(evaluation, folds=folds)
@@ -127,8 +130,10 @@ def summary(metrics: Metrics) -> str:
         f"{number(metrics.healthy_hours, 1)} healthy hours "
         f"({number(metrics.false_alarms_per_day, 2)} a day)"
     )
+    unscored = f"faults without one scored row, which count nowhere: {metrics.faults_unscored}"
     if not metrics.faults_total:
-        return f"{alarms}\nthe labels name no fault: {missing}"
+        what = f"{unscored}; no other" if metrics.faults_unscored else "the labels name no fault"
+        return f"{alarms}\n{what}: {missing}"
     lines = [
         f"rows: precision {number(metrics.precision)}  recall {number(metrics.recall)}  "
         f"F1 {number(metrics.f1)}  false-alarm rate {number(metrics.false_alarm_rate, 4)}  "
@@ -140,10 +145,14 @@ def summary(metrics: Metrics) -> str:
         f"at threshold {number(metrics.best_f1_threshold, 2)}",
     ]
     for kind in metrics.kinds:
+        already = f" ({kind.on_already} began with the alarm on)" if kind.on_already else ""
         lines.append(
-            f"  {kind.label:<14} {kind.faults_found} of {kind.faults_total} found, median delay "
-            f"{duration(kind.median_delay_s)}, F1 {number(kind.f1)}, AUC-PR {number(kind.auc_pr)}"
+            f"  {kind.label:<14} {kind.faults_found} of {kind.faults_total} found{already}, "
+            f"median delay {duration(kind.median_delay_s)}, F1 {number(kind.f1)}, "
+            f"AUC-PR {number(kind.auc_pr)}"
         )
+    if metrics.faults_unscored:
+        lines.append(unscored)
     return "\n".join(lines)
 
 
@@ -156,7 +165,9 @@ def table(folds: Folds, *, budget_per_day: float) -> str:
     return "\n".join(lines)
 
 
-def _cross_validate(run: Run, blocks: Sequence[Block], rule: AlarmRule, source: Recording) -> Folds:
+def _cross_validate(
+    run: Run, blocks: Sequence[Block], rule: AlarmRule, source: Recording, spill: Spill
+) -> Folds:
     has_labels = any(track.label is not None for track in source.tracks)
     with tqdm(total=len(blocks), unit="fold", disable=None) as bar:
         return cross_validate(
@@ -165,4 +176,5 @@ def _cross_validate(run: Run, blocks: Sequence[Block], rule: AlarmRule, source: 
             rule=rule,
             source=source if has_labels else None,
             on_fold=bar.update,
+            spill=spill,
         )

@@ -19,8 +19,9 @@ Bools = NDArray[np.bool_]
 
 THRESHOLDS = 250
 """Of the volume under the surface, spread evenly over the ranks of the scores, as in TSB-AD."""
-LONGEST_LAG, WIDEST, USUAL_WIDTH, ROWS_LOOKED_AT = 400, 300, 125, 20_000
-"""Of `soft_width`: lags searched, largest width, width where there is no cycle; as in TSB-AD."""
+LONGEST_LAG, NARROWEST, WIDEST, USUAL_WIDTH, ROWS_LOOKED_AT = 400, 6, 303, 125, 20_000
+"""Of `soft_width`: lags searched, widths allowed, width where there is no cycle; as TSB-AD's
+`find_length_rank` comes to, which holds 3 to 300 against the place of a lag after lag 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,8 @@ def vus_pr(score: Scores, faulty: Bools, *, window: int) -> float | None:
 def soft_width(x: Scores) -> int:
     """How far the labels fade in `vus_pr`: the cycle of a channel (T,), in rows.
 
-    The lag of the highest local maximum of the autocorrelation, 125 where that is beyond 300 or
-    there is none. Missing values count as the mean.
+    The lag of the highest local maximum of the autocorrelation, 125 where that is not from 6 to 303
+    or there is none. Missing values count as the mean.
     """
     x = np.asarray(x[:ROWS_LOOKED_AT], np.float64)
     if not np.isfinite(x).any():
@@ -124,7 +125,7 @@ def soft_width(x: Scores) -> int:
     if not len(peaks):
         return USUAL_WIDTH
     lag = int(peaks[np.argmax(together[peaks])]) + 3
-    return lag if lag <= WIDEST else USUAL_WIDTH
+    return lag if NARROWEST <= lag <= WIDEST else USUAL_WIDTH
 
 
 def _reached(first: NDArray[np.intp], weight: Floats | None = None) -> Floats:

@@ -58,8 +58,16 @@ def draw_stream(card: Card, scored: ScoredTrack, limits: Limits, *, columns: int
             axes.set_ylabel(f"{channel.name}{unit}", rotation=0, ha="right", va="center")
         plot_score(rows[-1], track.time_s, scored.score, limits.enter)
         for axes in rows:
-            _shade_faults(axes, scored)
-        shade(rows[-1], track.time_s, scored.is_on, colour=RED, label="alarm on", alpha=0.25)
+            _shade_faults(axes, scored, columns)
+        shade(
+            rows[-1],
+            track.time_s,
+            scored.is_on,
+            colour=RED,
+            label="alarm on",
+            alpha=0.25,
+            columns=columns,
+        )
         _name_faults(rows[0], scored)
         rows[-1].set_xlabel("time, UTC")
         rows[-1].margins(x=0)
@@ -144,10 +152,17 @@ def draw_curves(ranking: Ranking, metrics: Metrics) -> str:
         return _to_svg(figure)
 
 
-def _shade_faults(axes: Axes, scored: ScoredTrack) -> None:
+def _shade_faults(axes: Axes, scored: ScoredTrack, columns: int) -> None:
     if scored.track.label is not None:
         where = scored.track.label != ""
-        shade(axes, scored.track.time_s, where, colour=FAULT_COLOUR, label="labelled fault")
+        shade(
+            axes,
+            scored.track.time_s,
+            where,
+            colour=FAULT_COLOUR,
+            label="labelled fault",
+            columns=columns,
+        )
 
 
 def _name_faults(axes: Axes, scored: ScoredTrack) -> None:

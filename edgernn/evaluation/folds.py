@@ -20,6 +20,7 @@ from edgernn.evaluation.evaluate import BLOCK, score_recording
 from edgernn.evaluation.metrics import measure
 from edgernn.nets.detector import Detector
 from edgernn.recording import Recording, Track, segments
+from edgernn.spill import IN_MEMORY, Spill
 from edgernn.training.train import train
 
 Numbers = dict[str, float | None]
@@ -35,6 +36,7 @@ ON_SOURCE = (
     "vus_pr",
     "best_f1",
     "faults_found",
+    "on_already",
     "median_delay_s",
     "false_alarms_per_day",
 )
@@ -92,13 +94,14 @@ def cross_validate(
     rule: AlarmRule,
     source: Recording | None,
     on_fold: Callable[[], object] = lambda: None,
+    spill: Spill = IN_MEMORY,
 ) -> Folds:
     """Train a detector for every block on the others and hear what it says of the block, and of
-    `source`, a recording with labels, if there is one."""
+    `source`, a recording with labels, if there is one. `spill` keeps the blocks' samples."""
     folds: list[Numbers] = []
     for number, block in enumerate(blocks, start=1):
         try:
-            folds.append({"fold": number, **_try_out(config, block, rule, source)})
+            folds.append({"fold": number, **_try_out(config, block, rule, source, spill)})
         except EdgernnError as exc:
             raise EdgernnError(f"--folds: fold {number} of {len(blocks)}: {exc}") from exc
         on_fold()
@@ -123,8 +126,11 @@ def write_folds(folder: Path, folds: Folds) -> None:
         writer.writerows(folds.folds)
 
 
-def _try_out(config: Config, block: Block, rule: AlarmRule, source: Recording | None) -> Numbers:
-    run, _ = train(config, block.learnt_from, name="fold")
+def _try_out(
+    config: Config, block: Block, rule: AlarmRule, source: Recording | None, spill: Spill
+) -> Numbers:
+    with spill.beside() as own:
+        run, _ = train(config, block.learnt_from, name="fold", spill=own)
     card, limits = run.card, Limits.from_rule(rule, run.card)
     scored = score_recording(run.detector, card, block.held_out, limits)
     healthy = measure(scored, aftermath_s=0)

@@ -1,7 +1,7 @@
 """Alarms and scores against labels, as numbers. Whatever has nothing to count is None, never 0."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -22,16 +22,25 @@ class FaultFound(msgspec.Struct, frozen=True):
     label: str
     start_s: float
     end_s: float
+    outcome: Literal["found", "on_already", "missed", "unscored"]
+    """"on_already": it began with the alarm on, which is luck, not detection. "unscored": not one
+    row of it has a score, so nothing was said of it."""
     delay_s: float | None
-    """From its start to the first alert that is on within it; None = missed. A detector that
-    speaks of a sample some samples later alerts that much later, and that counts."""
+    """Of one that was found: from its start to the first alert within it. A detector that speaks
+    of a sample some samples later alerts that much later, and that counts."""
 
 
 class Detection(msgspec.Struct, frozen=True, kw_only=True):
     """How well rows, and faults, are told apart. Only rows with a score count."""
 
     faults_total: int | None
+    """With at least one scored row."""
     faults_found: int | None
+    """During which an alarm went on that was off when they began."""
+    on_already: int | None
+    """Faults that began with the alarm on: neither found nor missed."""
+    faults_unscored: int | None
+    """Without one scored row: they count nowhere."""
     median_delay_s: float | None
     """Of the faults that were found."""
     precision: float | None
@@ -61,11 +70,12 @@ class Metrics(Detection, frozen=True, kw_only=True):
     scored_rows: int
     scored_hours: float
     healthy_hours: float | None
+    """Scored, outside every fault and its aftermath."""
     alarms: int
     alarms_per_day: float | None
     """Over all scored rows, faulty or not."""
     false_alarms: int | None
-    """Alarms that went on outside every fault and its aftermath."""
+    """Alarms that went on in healthy hours."""
     false_alarms_per_day: float | None
     """Per healthy day: what the budget is about."""
     false_alarm_rate: float | None
@@ -105,8 +115,9 @@ class Rows(msgspec.Struct, frozen=True):
 
 
 def measure(scored: Sequence[ScoredTrack], *, aftermath_s: float) -> Metrics:
-    """Compare alarms and scores with labels. An alarm within `aftermath_s` of a fault's end is not
-    counted as false: the machine is only then returning to what the detector knows as healthy."""
+    """Compare alarms and scores with labels. The `aftermath_s` from a fault's end on are no healthy
+    time, and an alarm then is not false: the machine is only then returning to what the detector
+    knows as healthy."""
     has_labels = any(one.track.label is not None for one in scored)
     width = soft_width(scored[0].track.x[:, 0])
     rows = rows_of(scored, apart=width + 1)
@@ -114,8 +125,8 @@ def measure(scored: Sequence[ScoredTrack], *, aftermath_s: float) -> Metrics:
     alarms = sum(edge.is_on for one in scored for edge in one.edges)
     false = sum(_false_alarms(one, aftermath_s) for one in scored)
     counts = np.isfinite(rows.score)
-    healthy_s = sum(_duration(one, of_healthy=True) for one in scored)
-    scored_s = sum(_duration(one, of_healthy=False) for one in scored)
+    healthy_s = sum(_duration(one, ~_excused(one, one.track.time_s, aftermath_s)) for one in scored)
+    scored_s = sum(_duration(one, np.ones(len(one.score), bool)) for one in scored)
     _, fp, fn, _ = quadrants = _quadrants(rows)
     kinds = [
         Kind(
@@ -162,10 +173,14 @@ def _detection(rows: Rows, found: list[FaultFound] | None, width: int) -> dict[s
         return dict.fromkeys(Detection.__struct_fields__)
     tp, fp, fn, _ = _quadrants(rows)
     delays = [fault.delay_s for fault in found if fault.delay_s is not None]
+    outcomes = [fault.outcome for fault in found]
+    unscored = outcomes.count("unscored")
     ranking = rows.ranking
     return {
-        "faults_total": len(found),
-        "faults_found": len(delays),
+        "faults_total": len(found) - unscored,
+        "faults_found": outcomes.count("found"),
+        "on_already": outcomes.count("on_already"),
+        "faults_unscored": unscored,
         "median_delay_s": float(np.median(delays)) if delays else None,
         "precision": _share(tp, tp + fp),
         "recall": _share(tp, tp + fn),
@@ -187,7 +202,7 @@ def _quadrants(rows: Rows) -> tuple[int, int, int, int]:
 
 
 def _faults(one: ScoredTrack) -> list[FaultFound]:
-    """Every run of one label, and when it was first alerted."""
+    """Every run of one label, and what became of it."""
     label, time_s = one.track.label, one.track.time_s
     if label is None or not len(label):
         return []
@@ -197,17 +212,21 @@ def _faults(one: ScoredTrack) -> list[FaultFound]:
     for start, end in zip([0, *changes], [*changes, len(label)], strict=True):
         if label[start] == "":
             continue
+        outcome: Literal["found", "on_already", "missed", "unscored"] = "missed"
         delay_s = None
-        if len(on := np.flatnonzero(one.is_on[start:end])):
-            # the alarm may have been on before, and with it its alert
+        if not np.isfinite(one.score[start:end]).any():
+            outcome = "unscored"
+        elif len(on := np.flatnonzero(one.is_on[start:end])):
             edge_s = on_times[on_times <= time_s[start + on[0]]][-1]
-            delay_s = max(float(edge_s + one.lag_s - time_s[start]), 0.0)
+            outcome = "on_already" if edge_s < time_s[start] else "found"
+            delay_s = float(edge_s + one.lag_s - time_s[start]) if outcome == "found" else None
         found.append(
             FaultFound(
                 stream=one.track.stream,
                 label=str(label[start]),
                 start_s=float(time_s[start]),
                 end_s=float(time_s[end - 1]),
+                outcome=outcome,
                 delay_s=delay_s,
             )
         )
@@ -215,19 +234,24 @@ def _faults(one: ScoredTrack) -> list[FaultFound]:
 
 
 def _false_alarms(one: ScoredTrack, aftermath_s: float) -> int:
-    faults = [(fault.start_s, fault.end_s + aftermath_s) for fault in _faults(one)]
-    on_times = [edge.time_s for edge in one.edges if edge.is_on]
-    return sum(not any(start <= t <= end for start, end in faults) for t in on_times)
+    on_times = np.array([edge.time_s for edge in one.edges if edge.is_on])
+    return int((~_excused(one, on_times, aftermath_s)).sum())
 
 
-def _duration(one: ScoredTrack, *, of_healthy: bool) -> float:
-    """Seconds with a score."""
-    counts = np.isfinite(one.score)
-    if of_healthy and one.track.label is not None:
-        counts &= one.track.label == ""
+def _excused(one: ScoredTrack, time_s: NDArray[np.float64], aftermath_s: float) -> Bools:
+    """Which times (T,), rising, lie in a fault or its aftermath, both ends included."""
+    is_within = np.zeros(len(time_s), bool)
+    for fault in _faults(one):
+        first = np.searchsorted(time_s, fault.start_s)
+        is_within[first : np.searchsorted(time_s, fault.end_s + aftermath_s, side="right")] = True
+    return is_within
+
+
+def _duration(one: ScoredTrack, rows: Bools) -> float:
+    """Seconds of these rows (T,) that have a score."""
     time_s = one.track.time_s
     period_s = float(np.median(np.diff(time_s))) if len(time_s) > 1 else 0.0
-    return float(counts.sum()) * period_s
+    return float((rows & np.isfinite(one.score)).sum()) * period_s
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -16,15 +16,14 @@ from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.layout import Columns
 from edgernn.options import PATH, column_options, said
-from edgernn.run import CONFIG, EpochLoss, Run, save_run
+from edgernn.run import CONFIG, GRADIENT, EpochLoss, Run, remove_findings, save_run
 from edgernn.settings import check_is_writable, make_folder, read_settings
-from edgernn.spill import NAME as SAMPLES
 from edgernn.spill import Spill
 from edgernn.training.checkpoint import NAME as CHECKPOINT
 from edgernn.training.checkpoint import remove_checkpoint
 from edgernn.training.fit import best_of
 from edgernn.training.pictures import plot_losses, plot_reach
-from edgernn.training.ranks import Ranks, joined
+from edgernn.training.ranks import joined
 from edgernn.training.reach import Reach
 from edgernn.training.stretches import read_recordings
 from edgernn.training.train import train as train_detector
@@ -71,7 +70,7 @@ def train(
     config = _override(config, seed=seed, epochs=epochs, period_s=period_s)
     _check_folder(folder, force=force, resume=resume)
     torch.set_num_threads(config.training.threads)
-    with joined(config.training.device) as ranks, _spill(folder, config, ranks) as spill:
+    with joined(config.training.device) as ranks, _spill(folder, config) as spill:
         say = click.echo if ranks.is_first else _say_nothing
         recording = read_recordings(config, base, spill)
         if false_alarms is not None:
@@ -115,8 +114,9 @@ def train(
                 spill=spill,
             )
         if ranks.is_first:
+            remove_findings(folder)
             if reaches:
-                plot_reach(folder / "gradient.png", reaches)
+                plot_reach(folder / GRADIENT, reaches)
             _save(folder, replace(run, config=config.seen_from(folder, base)), losses)
 
 
@@ -164,10 +164,9 @@ def _aim(run: Run) -> str:
     return f"threshold {limits.enter:.2f} for {card.alarm.false_alarms}"
 
 
-def _spill(folder: Path, config: Config, ranks: Ranks) -> Spill:
+def _spill(folder: Path, config: Config) -> Spill:
     """Where samples are kept that are too many for the memory; every process has its own."""
-    limit_bytes = config.training.memory_gb * 1e9
-    return Spill(folder / f"{SAMPLES}.{ranks.rank}", limit_bytes=limit_bytes)
+    return Spill(folder, limit_bytes=config.training.memory_gb * 1e9)
 
 
 def _say_nothing(_: str) -> None:

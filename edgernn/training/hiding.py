@@ -6,8 +6,8 @@ from torch import Tensor
 KINDS = 3
 """Single values, runs of whole samples, channels for a whole chunk: as much of each.
 
-Three detectors trained without the runs raised 32 alarms on 12 hours of a healthy pump with a gap
-of 5 to 55 s every ten minutes, with them 14, and 3 without any gap; faults were found as soon."""
+Three detectors trained without the runs raised 30 alarms on 12 hours of a healthy pump with a gap
+of 5 to 55 s every ten minutes, with them 15; faults were found as soon (docs/training.md)."""
 
 
 def hide(chunk: tuple[int, int, int], share: float, generator: torch.Generator) -> Tensor:

@@ -16,7 +16,8 @@ SHARE = 0.01
 SHORT = 16
 """The gradient vanishes when it reaches less than a chunk's 16th part."""
 GROWTH = 10.0
-"""The gradient explodes when an older sample weighs so many times what the newest does."""
+"""The gradient explodes when a sample more than half a chunk old weighs so many times what the
+newest does, and none weighs more."""
 
 
 class Reach(NamedTuple):
@@ -34,8 +35,13 @@ class Reach(NamedTuple):
         return int(np.flatnonzero(there)[-1]) + 1 if there.any() else 0
 
     @property
+    def peak(self) -> int:
+        """The lag of the largest norm, or of the first that is no finite number."""
+        return int(np.where(np.isfinite(self.norms), self.norms, np.inf).argmax()) + 1
+
+    @property
     def explodes(self) -> bool:
-        grown = self.norms.max() > GROWTH * self.norms[0] and self.norms.argmax() > self.chunk // 2
+        grown = self.norms.max() > GROWTH * self.norms[0] and self.peak > self.chunk // 2 + 1
         return bool(grown or not np.isfinite(self.norms).all())
 
     @property
@@ -45,9 +51,15 @@ class Reach(NamedTuple):
     def sentences(self, kind: str) -> list[str]:
         """What it comes to, and what to change, for a network of this `network.kind`."""
         if self.explodes:
+            largest, newest = self.norms[self.peak - 1], self.norms[0]
+            if not np.isfinite(largest):
+                much = "no finite number"
+            elif newest > 0:
+                much = f"{largest / newest:.3g} times as large as 1 sample back"
+            else:
+                much = f"{largest:.3g}, and 0 1 sample back"
             return [
-                f"the gradient explodes: {self.norms[-1] / self.norms[0]:.3g} times as large "
-                f"{len(self.norms)} samples back as 1 sample back",
+                f"the gradient explodes: {self.peak} samples back it is {much}",
                 "lower training.clip_norm or training.learning_rate, set "
                 'network.start = "orthogonal", or take a shorter training.chunk',
             ]

@@ -3,12 +3,13 @@
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import optuna
 from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import JournalStorage, RDBStorage
@@ -21,9 +22,10 @@ from edgernn.errors import EdgernnError
 from edgernn.recording import Recording
 from edgernn.run import EpochLoss
 from edgernn.settings import make_folder
+from edgernn.spill import Spill
 from edgernn.training.stretches import read_recordings
 from edgernn.tune.journal import KernelLock
-from edgernn.tune.ledger import ERROR, Ledger, counted, make_pruner, make_sampler
+from edgernn.tune.ledger import ERROR, Ledger, counted, listed, make_pruner, make_sampler
 from edgernn.tune.objective import Cost, Judged, Objective, read_labelled
 from edgernn.tune.study import Plan
 from edgernn.tune.workers import Failed, Pruned, Worker, WorkerDied, wait_for
@@ -47,15 +49,12 @@ def open_study(plan: Plan, objective: Objective, folder: Path, *, join: bool) ->
     `join`: it must be there. Raises EdgernnError if the storage cannot be reached, if a recording
     is not what it must be, or if the study was begun with another search or other data.
     """
-    recording = read_recordings(plan.config, objective.base)
-    labelled = None
-    if objective.labelled is not None:
-        labelled = read_labelled(objective, period_s=recording.period_s)
+    agreement = _agreement(plan, objective)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for each trial is ours to say
     storage, where = _open_storage(plan, folder)
     try:
         study, is_new = _begin(plan, storage, where, join=join)
-        _agree(study, plan, _agreement(plan, recording, labelled), where, is_new=is_new)
+        _agree(study, plan, agreement, where, is_new=is_new)
         yield study
     finally:
         if isinstance(storage, RDBStorage):
@@ -75,6 +74,7 @@ def conduct(
         wanted=plan.trials,
         space=plan.space.distributions(),
         prunes=plan.study.pruning != "none",
+        replaces=plan.study.sampler != "grid",
     )
     crew = _Crew(plan, objective, study, ledger, say)
     try:
@@ -142,17 +142,24 @@ class _Crew:
         try:
             config = self._plan.space.config_of(trial.params)
         except EdgernnError as exc:
-            self._ledger.failed(trial, str(exc))
+            self._ledger.impossible(trial, str(exc))
             self._line(task)
             return True
-        worker = self._idle.pop() if self._idle else Worker(self._objective)
+        while self._idle:
+            worker = self._idle.pop()
+            try:
+                worker.start(config)
+            except WorkerDied:  # while it was idle: the trial is none the worse
+                worker.kill()
+                continue
+            self._busy[worker] = task
+            return True
+        worker = Worker(self._objective)
+        self._busy[worker] = task
         try:
             worker.start(config)
-        except WorkerDied:  # while it was idle: the trial is none the worse
-            worker.kill()
-            worker = Worker(self._objective)
-            worker.start(config)
-        self._busy[worker] = task
+        except WorkerDied:
+            self._bury(worker)
         return True
 
     def _hear(self, worker: Worker) -> None:
@@ -186,10 +193,10 @@ class _Crew:
 
     def _line(self, task: _Task) -> None:
         """What became of a trial, in one line."""
-        known = {trial.number: trial for trial in counted(self._study)}
+        known = {trial.number: trial for trial in listed(self._study)}
         if (trial := known.get(task.trial.number)) is None:
             return  # it was taken for lost, and is another process's now
-        done = sum(trial.state.is_finished() for trial in known.values())
+        done = sum(trial.state.is_finished() for trial in counted(self._study))
         point = "  ".join(f"{key}={show(value)}" for key, value in trial.params.items())
         seconds = time.monotonic() - task.began_s
         outcome = describe(trial, self._plan.study.objectives)
@@ -215,14 +222,16 @@ def show(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def make_objective(plan: Plan, cost: Cost | None) -> Objective:
-    """How the plan judges trials; `cost` is the second objective."""
+def make_objective(plan: Plan, cost: Cost | None, scratch: Path) -> Objective:
+    """How the plan judges trials; `cost` is the second objective, `scratch` a folder for samples
+    that are too many for the memory."""
     return Objective(
         quality=plan.study.quality,
         base=plan.base,
         labelled=plan.labelled,
         columns=plan.columns,
         cost=cost,
+        scratch=scratch,
     )
 
 
@@ -285,25 +294,35 @@ def _agree(
         )
 
 
-def _agreement(plan: Plan, recording: Recording, labelled: Recording | None) -> dict[str, str]:
+def _agreement(plan: Plan, objective: Objective) -> dict[str, str]:
     """What must be equal for trials to be comparable; paths may differ between machines."""
+    with Spill(objective.scratch, limit_bytes=plan.config.training.memory_gb * 1e9) as spill:
+        recording = read_recordings(plan.config, objective.base, spill)
+        learnt_from = _hash(_content(recording))
+    judged_by = ""
+    if objective.labelled is not None:
+        judged_by = _hash(_content(read_labelled(objective, period_s=recording.period_s)))
     config = msgspec.to_builtins(plan.config)
     del config["recording"]
     return {
-        "search": _hash(msgspec.json.encode(dict(plan.space.dimensions))),
-        "training file": _hash(msgspec.json.encode(config)),
+        "search": _hash([msgspec.json.encode(dict(plan.space.dimensions))]),
+        "training file": _hash([msgspec.json.encode(config)]),
         "objective": " against ".join(plan.study.objectives),
         "kind of sampler": "grid" if plan.study.sampler == "grid" else "free",
-        "recording": _hash(*_content(recording)),
-        "labelled recording": "" if labelled is None else _hash(*_content(labelled)),
+        "recording": learnt_from,
+        "labelled recording": judged_by,
     }
 
 
-def _content(recording: Recording) -> list[bytes]:
-    return [array.tobytes() for track in recording.tracks for array in (track.time_s, track.x)]
+def _content(recording: Recording) -> Iterator[memoryview]:
+    """Times, values, and labels where there are any."""
+    for track in recording.tracks:
+        for array in (track.time_s, track.x, track.label):
+            if array is not None:
+                yield np.ascontiguousarray(array).data
 
 
-def _hash(*parts: bytes) -> str:
+def _hash(parts: Iterable[bytes | memoryview]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)

@@ -17,7 +17,7 @@ from edgernn.errors import EdgernnError
 from edgernn.run import config_toml
 from edgernn.settings import make_folder
 from edgernn.tune.conduct import describe, show
-from edgernn.tune.ledger import ERROR, counted
+from edgernn.tune.ledger import ERROR, listed
 from edgernn.tune.pictures import plot_front, plot_history, plot_importance
 from edgernn.tune.study import LABELLED, Plan
 
@@ -35,7 +35,7 @@ def write_findings(study: Study, plan: Plan, folder: Path) -> list[str]:
     Raises EdgernnError if no trial was completed; the table is written even so.
     """
     make_folder(folder)
-    trials = counted(study)
+    trials = listed(study)
     front = pareto_front(trials, plan.directions)
     (folder / TRIALS).write_text(_csv(trials, plan, front), encoding="utf-8")
     if not front:

@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages.journal._file import BaseJournalFileLock  # private: hence optuna < 6
 
 
 class KernelLock(BaseJournalFileLock):

@@ -39,6 +39,7 @@ MOST_RETRIES = 1
 WARM_UP = 0.1
 """Share of the epochs that the median pruner leaves alone: a low learning rate begins slowly."""
 ERROR, OWNER, RETRIES, RETRY_OF, SURPLUS = "error", "owner", "retries", "retry_of", "surplus"
+IMPOSSIBLE = "impossible"
 """What we note beside a trial (`user_attrs`)."""
 
 
@@ -46,32 +47,36 @@ class Ledger:
     """One process's view of the study."""
 
     def __init__(
-        self, study: Study, *, wanted: int, space: dict[str, BaseDistribution], prunes: bool
+        self,
+        study: Study,
+        *,
+        wanted: int,
+        space: dict[str, BaseDistribution],
+        prunes: bool,
+        replaces: bool = True,
     ) -> None:
+        """`replaces`: another trial is drawn for one whose values exclude each other."""
         self._study = study
         self._wanted = wanted
         self._space = space
         self._sign = -1.0 if study.directions[0].name == "MAXIMIZE" else 1.0
         self._prunes = prunes
+        self._replaces = replaces
         self._beats = 0
         self._mine: dict[int, Trial] = {}
         self._seen: dict[int, tuple[Any, float]] = {}  # others' trial → its last beat, and when
 
-    def counted(self) -> list[FrozenTrial]:
-        """Trials that count towards the number wanted: all but those that were tried again."""
-        return counted(self._study)
-
     def next(self) -> Trial | None:
         """A trial to run now, or None if none may be begun."""
         while True:
-            known = self.counted()
+            known = counted(self._study)
             is_waiting = any(trial.state == TrialState.WAITING for trial in known)
             if len(known) >= self._wanted and not is_waiting:
                 return None
             trial = self._study.ask()
             self._beat(trial)
             # numbers are given once, whoever asks: of two that ask at the same time one is too many
-            if sum(other.number < trial.number for other in self.counted()) < self._wanted:
+            if sum(t.number < trial.number for t in counted(self._study)) < self._wanted:
                 break
             trial.set_user_attr(SURPLUS, True)
             self._study.tell(trial, state=TrialState.FAIL)
@@ -103,6 +108,14 @@ class Ledger:
         trial.set_user_attr(ERROR, reason)
         self._tell(trial, TrialState.FAIL)
 
+    def impossible(self, trial: Trial, reason: str) -> None:
+        """Close a trial whose values exclude each other. Another one takes its place, unless there
+        were as many as trials are wanted: then hardly any values go together."""
+        excluded = sum(IMPOSSIBLE in other.user_attrs for other in listed(self._study))
+        if self._replaces and excluded < self._wanted:
+            trial.set_user_attr(IMPOSSIBLE, True)
+        self.failed(trial, reason)
+
     def lost(self, trial: Trial) -> bool:
         """Close a trial whose worker died; whether it will be tried again."""
         self._mine.pop(trial.number)
@@ -122,7 +135,7 @@ class Ledger:
 
     def elsewhere(self) -> list[int]:
         """Numbers of trials that other processes run. Those that are lost are lined up again."""
-        running = [t for t in self.counted() if t.state == TrialState.RUNNING]
+        running = [t for t in listed(self._study) if t.state == TrialState.RUNNING]
         others = [trial for trial in running if trial.number not in self._mine]
         for trial in others:
             if self._is_lost(trial) and self._again(trial.number):
@@ -235,6 +248,11 @@ def make_pruner(name: str, *, epochs: int) -> optuna.pruners.BasePruner:
 
 
 def counted(study: Study) -> list[FrozenTrial]:
+    """Trials that count towards the number wanted: those listed that were possible."""
+    return [trial for trial in listed(study) if IMPOSSIBLE not in trial.user_attrs]
+
+
+def listed(study: Study) -> list[FrozenTrial]:
     """Trials without those that were tried again and those beyond the number wanted."""
     trials = study.get_trials(deepcopy=False)
     again = {trial.user_attrs.get(RETRY_OF) for trial in trials}

@@ -15,6 +15,7 @@ from edgernn.evaluation.metrics import measure
 from edgernn.layout import Columns
 from edgernn.recording import Recording, read_recording
 from edgernn.run import EpochLoss, Run
+from edgernn.spill import Spill
 from edgernn.training.fit import best_of
 from edgernn.training.stretches import read_recordings
 from edgernn.training.train import train
@@ -37,6 +38,8 @@ class Objective:
     """Of that recording."""
     cost: Cost | None
     """The second objective."""
+    scratch: Path
+    """The folder that samples are put into that are too many for the memory."""
 
 
 class Judged(NamedTuple):
@@ -49,8 +52,9 @@ class Judged(NamedTuple):
 
 def judge(objective: Objective, config: Config, on_epoch: Callable[[EpochLoss], None]) -> Judged:
     """Train and calibrate as `edgernn train` would, and judge what came out."""
-    recording = read_recordings(config, objective.base)
-    run, losses = train(config, recording, name="trial", on_epoch=on_epoch)
+    with Spill(objective.scratch, limit_bytes=config.training.memory_gb * 1e9) as spill:
+        recording = read_recordings(config, objective.base, spill)
+        run, losses = train(config, recording, name="trial", on_epoch=on_epoch, spill=spill)
     if objective.quality == "loss":
         quality = best_of(losses).validation
     else:

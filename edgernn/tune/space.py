@@ -25,7 +25,10 @@ Scalar = str | int | float | bool
 
 MOST_POINTS = 10_000
 """Of a grid."""
-SHARED = ("name", "recording")
+MOST_TRIED = 2000
+"""Combinations of other keys' ends, fewest keys first, that are looked through for one that a value
+is allowed beside."""
+SHARED = ("name", "recording", "task")
 """Keys that all trials have in common."""
 
 
@@ -216,15 +219,24 @@ def _members(node: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
 
 
 def _check(space: Space, key: str, value: Any) -> None:
-    """A value must be allowed in the training file as it is, or with one other dimension's value: a
+    """A value must be allowed in the training file as it is, or with other dimensions' values: a
     momentum may need another optimiser."""
     where = f'search."{key}"'
     try:
         _with(space.config, {key: value}, where=where)
     except EdgernnError:
-        others = [(k, v) for k, d in space.dimensions.items() if k != key for v in d.ends]
-        if not any(_is_allowed(space.config, {key: value, k: v}) for k, v in others):
+        others = itertools.islice(_combinations(space, without=key), MOST_TRIED)
+        if not any(_is_allowed(space.config, {key: value, **other}) for other in others):
             raise
+
+
+def _combinations(space: Space, *, without: str) -> Iterator[dict[str, Any]]:
+    """Ends of the other dimensions: each alone, then two at a time, and so on."""
+    others = [key for key in space.keys if key != without]
+    for count in range(1, len(others) + 1):
+        for keys in itertools.combinations(others, count):
+            for values in itertools.product(*(space.dimensions[key].ends for key in keys)):
+                yield dict(zip(keys, values, strict=True))
 
 
 def _is_allowed(config: Config, values: Mapping[str, Any]) -> bool:

@@ -26,9 +26,12 @@ DEFAULT_TRIALS = 30
 LOSS_IGNORES = ("alarm", "score")
 """Tables that the validation loss does not depend on."""
 LOSS_MOVED_BY = (
+    "forecast.horizon",
     "head.kinds",
     "head.window",
     "max_gap_s",
+    "network.direction",
+    "network.look_ahead",
     "period_s",
     "training.calibration",
     "training.streams",

@@ -9,6 +9,7 @@ import onnx
 
 from edgernn.card import CARD_KEY, Card, encode_card
 from edgernn.errors import EdgernnError
+from edgernn.recording import Recording
 from edgernn.run import Run
 from edgernn_device.engine import Engine
 from edgernn_device.golden import GOLDEN_KEY, encode_golden, record_golden
@@ -87,13 +88,13 @@ def _build(source: Source, quantization: str, *, is_tight: bool) -> Candidate:
     model = quantize(source.graph, quantization, is_tight=is_tight, moments=source.moments)
     tolerance = TOLERANCE[run.card.task][quantization]
     card = msgspec.structs.replace(run.card, quantization=quantization, tolerance=tolerance)
-    artefact = with_golden(with_card(model, card), run)
+    artefact = with_golden(with_card(model, card), run.healthy)
     return Candidate(quantization, artefact, prove(artefact, run, quantization=quantization))
 
 
-def with_golden(artefact: bytes, run: Run) -> bytes:
+def with_golden(artefact: bytes, healthy: Recording) -> bytes:
     """The same artefact with golden vectors: what the engine says here of a few."""
-    golden = record_golden(Engine(artefact), golden_stream(run.healthy))
+    golden = record_golden(Engine(artefact), golden_stream(healthy))
     model = onnx.load_from_string(artefact)
     model.metadata_props.add(key=GOLDEN_KEY, value=encode_golden(golden))
     content: bytes = model.SerializeToString(deterministic=True)

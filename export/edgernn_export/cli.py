@@ -1,6 +1,5 @@
 """The command `edgernn export`."""
 
-import os
 from pathlib import Path
 
 import click
@@ -8,8 +7,9 @@ import torch
 
 from edgernn.errors import EdgernnError
 from edgernn.run import load_run
-from edgernn.settings import make_folder
+from edgernn.settings import make_folder, write_atomically
 from edgernn_device.engine import Engine
+from edgernn_device.keys import public_key, read_private_key, sign
 from edgernn_export.artefact import QUANTIZATIONS, accepted, build_artefact
 from edgernn_export.choice import GOALS
 from edgernn_export.select import AUTO, Wish, select
@@ -48,6 +48,13 @@ DECISIONS = {
     help="A recording with labels, for AUC-PR.",
 )
 @click.option("--qat", is_flag=True, help="Train on where rounding exceeds the budget.")
+@click.option(
+    "--sign",
+    "key_file",
+    type=click.Path(path_type=Path),
+    metavar="KEY",
+    help="A private key of `edgernn keygen`: sign the artefact.",
+)
 def export(
     run_folder: Path,
     output: Path,
@@ -56,6 +63,7 @@ def export(
     budget: str | None,
     labelled: Path | None,
     qat: bool,
+    key_file: Path | None,
 ) -> None:
     """Write the detector of RUN_FOLDER as one ONNX file, after proving it on the device's engine.
 
@@ -70,6 +78,7 @@ def export(
     if optimise is not None and quantize != AUTO:
         raise click.UsageError(f"--optimise is for --quantize auto, here --quantize {quantize}")
     wish = Wish(quantize, optimise or GOALS[0], budget or "", labelled, is_qat=qat)
+    key = read_private_key(key_file) if key_file else None
     run = load_run(run_folder)
     make_folder(output.parent)
     torch.set_num_threads(run.config.training.threads)
@@ -78,24 +87,14 @@ def export(
     else:
         artefact, proof = build_artefact(run, quantization=quantize)
     quantize = Engine(artefact).card.quantization
+    if key is not None:
+        artefact = sign(artefact, key)
     write_atomically(output, artefact)
     click.echo(f"{output}: {len(artefact):,} bytes, weights {quantize}, {run.card.network}")
+    if key is not None:
+        click.echo(f"signed by key {public_key(key).id}")
     same, shown = DECISIONS[run.card.task]
     click.echo(f"proven over {proof.samples:,} samples against the trained detector{same}:")
     for deviation in proof.largest:
         if deviation.what in shown:
             click.echo(f"  {deviation}")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that no reader ever sees half of it."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as exc:
-        partial.unlink(missing_ok=True)
-        raise EdgernnError(f"{path}: cannot be written: {exc.strerror}") from exc

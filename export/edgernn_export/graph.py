@@ -24,13 +24,14 @@ OPSET = 21
 PRODUCER = "edgernn"
 
 
-def build_graph(model: Model) -> onnx.ModelProto:
+def build_graph(model: Model, *, inputs: int | None = None) -> onnx.ModelProto:
     """The float32 graph of a trained model of any task.
 
+    `inputs`: columns of `x`, where they are not the channels.
     Inputs `x` (T, N, C) and `state.*` (N, …); outputs the model's own (T, N, …), such as score,
     and `state.*.next` (N, …). Raises EdgernnError if an axis came out frozen.
     """
-    return _traced(_Flat(model), model.channels, model.states, model.outputs)
+    return _traced(_Flat(model), inputs or model.channels, model.states, model.outputs)
 
 
 def build_layer_graph(layer: Stateful, inputs: int) -> onnx.ModelProto:
@@ -68,6 +69,7 @@ def _traced(
     assert program is not None
     model = program.model_proto
     strip(model)
+    shorten(model)
     _check_axes(model)
     onnx.checker.check_model(model)
     return model
@@ -75,29 +77,35 @@ def _traced(
 
 def strip(model: onnx.ModelProto) -> None:
     """Remove what the exporter notes of this machine: stack traces, source paths, shapes of its
-    intermediate values. They make up most of a small model, and are nobody's business. And what no
-    reader needs: names of nodes, long names of values, attributes that say the default."""
-    graph = model.graph
+    intermediate values. They make up most of a small model, and are nobody's business."""
     del model.metadata_props[:]
-    del graph.value_info[:]
-    del graph.metadata_props[:]
     del model.functions[:]
-    model.producer_name, graph.name = PRODUCER, PRODUCER
+    model.producer_name, model.graph.name = PRODUCER, PRODUCER
     model.ClearField("producer_version")
     model.ClearField("doc_string")
-    graph.ClearField("doc_string")
-    used = {node.domain for node in _nodes(graph)}
+    for graph in _graphs(model.graph):
+        del graph.value_info[:]
+        del graph.metadata_props[:]
+        graph.ClearField("doc_string")
+        for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+            del item.metadata_props[:]
+            item.ClearField("doc_string")
+        for i, node in enumerate(graph.node):
+            node.name = f"{node.op_type}.{i}"
+
+
+def shorten(model: onnx.ModelProto) -> None:
+    """Remove what no reader of our own graphs needs: names of nodes, long names of values,
+    attributes that say the default, operator sets that no node is of."""
+    nodes = [node for graph in _graphs(model.graph) for node in graph.node]
+    used = {node.domain for node in nodes}
     kept = [one for one in model.opset_import if one.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
-    for part in _graphs(graph):
-        for item in (*part.node, *part.initializer, *part.input, *part.output):
-            del item.metadata_props[:]
-            item.ClearField("doc_string")
-        for node in part.node:
-            node.ClearField("name")
-            _drop_defaults(node)
-    _shorten_names(graph)
+    for node in nodes:
+        node.ClearField("name")
+        _drop_defaults(node)
+    _shorten_names(model.graph)
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -107,11 +115,6 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 yield from _graphs(attribute.g)
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for part in _graphs(graph):
-        yield from part.node
 
 
 def _drop_defaults(node: onnx.NodeProto) -> None:

@@ -40,7 +40,7 @@ def tune(study_file: Path, output: Path | None, join: bool) -> None:
     plan = read_plan(study_file)
     folder = output or Path("studies") / plan.name
     make_folder(folder)
-    objective = make_objective(plan, COSTS[plan.study.against])
+    objective = make_objective(plan, COSTS[plan.study.against], folder)
     try:
         with open_study(plan, objective, folder, join=join) as study:
             click.echo(

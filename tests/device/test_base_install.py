@@ -6,13 +6,15 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "onnx", "onnxscript", "polars", "scipy", "matplotlib")
+HEAVY = ("torch", "onnx", "onnxscript", "polars", "scipy", "matplotlib", "cryptography")
 DEVICE_COMMANDS = ("inspect", "agent", "record", "replay", "watch", "broker")
 WORKSTATION_COMMANDS = {
     "simulate": "train",
     "train": "train",
     "evaluate": "train",
     "export": "export",
+    "keygen": "sign",
+    "sign": "sign",
 }
 is_base = importlib.util.find_spec("torch") is None
 on_base_only = pytest.mark.skipif(not is_base, reason="this environment has torch; `make base`")

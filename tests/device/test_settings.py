@@ -62,7 +62,7 @@ def test_the_path_counts_the_members_of_a_list(file: Path) -> None:
 
 def test_a_limit_of_the_struct_is_refused_with_its_path(file: Path) -> None:
     found = refusal(file, 'name = "a"\n[[groups]]\nsize = 10\n')
-    assert found == f"{file}: groups[0]: size: expected 0–9, got 10"
+    assert found == f"{file}: groups[0].size: expected 0–9, got 10"
 
 
 def test_a_missing_key_is_named(file: Path) -> None:
