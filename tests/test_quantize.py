@@ -383,7 +383,7 @@ def test_training_on_stores_the_weights_it_trained_with(
     )
     fresh = [np.zeros((8, *s.shape), np.float32) for s in theirs.card.states]
     got = engine_outputs(theirs, x[:200], [200], 1, fresh)
-    assert largest(ours.said["score"], got.said["score"]) < 0.02
+    assert largest(ours.said["score"], got.said["score"]) < 0.05
     weights = [dict(run.model.named_parameters()) for run in (source.run, trained)]
     name = "network.layers.0.gru.weight_hh_l0"
     assert not torch.equal(weights[0][name], weights[1][name])

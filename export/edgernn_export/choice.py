@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from edgernn.errors import EdgernnError
-from edgernn_export.artefact import Candidate, Source, build_candidate
+from edgernn_export.artefact import Candidate, Source, build_candidates
 from edgernn_export.budget import KEYS, Budget
 from edgernn_export.compare import Floats
 from edgernn_export.latency import Latency, measure_latency
@@ -17,7 +17,7 @@ GOALS = ("size", "latency", "balanced")
 ALIKE = 1.05
 """Times within this factor are the same: stored weights differ by less from one run to the next."""
 QUALITIES = ("proof", "flips", "auc_pr", "difference")
-"""Lines of a budget that training on can help with."""
+"""Lines of a budget that are about what is lost, not what it costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,15 @@ class Examined(NamedTuple):
     quality: Quality
 
 
-def build_and_examine(source: Source, mode: str, exam: Exam) -> Examined:
-    """Built, proven against the source's own model, and judged beside the one of the exam."""
-    candidate = build_candidate(source, mode)
-    by_one = mode == "int8-dynamic"
-    return Examined(candidate, examine(exam, candidate.artefact, sample_by_sample=by_one))
+def build_and_examine(source: Source, mode: str, exam: Exam, budget: Budget) -> Examined:
+    """Built, proven against the source's own model, and judged beside the one of the exam: the
+    smallest of the mode that loses no more than the budget allows, else its finest."""
+    for candidate in build_candidates(source, mode):
+        by_one = mode == "int8-dynamic"
+        quality = examine(exam, candidate.artefact, sample_by_sample=by_one)
+        if not loses_too_much(candidate, quality, budget):
+            break
+    return Examined(candidate, quality)
 
 
 def measure_all(examined: Mapping[str, Examined], x: Floats, budget: Budget) -> list[Measured]:
@@ -115,9 +119,7 @@ def describe(budget: Budget) -> str:
     )
 
 
-def is_rounding_to_blame(one: Examined, budget: Budget) -> bool:
-    """Whether a candidate of integers loses more than the budget allows."""
-    if one.candidate.quantization in ("none", "float16"):
-        return False
-    misses = find_misses(*one, latency=None, budget=budget)
+def loses_too_much(candidate: Candidate, quality: Quality, budget: Budget) -> bool:
+    """Whether it misses a line of the budget that finer weights, or training on, can help with."""
+    misses = find_misses(candidate, quality, latency=None, budget=budget)
     return any(name in QUALITIES for name in misses)

@@ -170,7 +170,7 @@ def _plain(row: Measured) -> list[str | int | float]:
         float(f"{quality.difference:.3g}"),
         "" if quality.gained is None else quality.gained,
         "" if quality.lost is None else quality.lost,
-        "" if quality.auc_pr_loss is None else round(quality.auc_pr_loss, 5),
+        "" if quality.auc_pr_loss is None else round(quality.auc_pr_loss, 5) + 0.0,
     ]
 
 

@@ -11,7 +11,7 @@ from edgernn_device.engine import Engine
 
 Floats = NDArray[np.float32]
 
-ROUNDS, ROUND_S = 15, 0.006
+ROUNDS, ROUND_S = 40, 0.003
 """Rounds, and how long a round repeats one call, so that the clock's own cost is nothing."""
 STREAMS = (1, 64, 1024)
 """Side by side in a step of one sample."""

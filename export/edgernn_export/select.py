@@ -18,7 +18,7 @@ from edgernn_export.choice import (
     Measured,
     build_and_examine,
     choose,
-    is_rounding_to_blame,
+    loses_too_much,
     measure_all,
 )
 from edgernn_export.findings import CSV, LATENCY, MARKDOWN, QUALITY, lines, write_findings
@@ -66,11 +66,12 @@ def select(run: Run, folder: Path, wish: Wish, *, say: Callable[[str], None]) ->
     examined: dict[str, Examined] = {}
     for mode in modes:
         say(f"{mode}: building, proving")
-        examined[mode] = build_and_examine(source, mode, exam)
-        if wish.is_qat and is_rounding_to_blame(examined[mode], budget):
+        examined[mode] = build_and_examine(source, mode, exam, budget)
+        is_rounded = mode not in ("none", "float16")
+        if wish.is_qat and is_rounded and loses_too_much(*examined[mode], budget):
             say(f"{mode}: outside the budget; training on for {EPOCHS} epochs")
             trained = prepare(train_on(source, folder, mode))
-            examined[mode + TRAINED] = build_and_examine(trained, mode, exam)
+            examined[mode + TRAINED] = build_and_examine(trained, mode, exam, budget)
     say("measuring times")
     x = np.concatenate([track.x for track in run.healthy.tracks])
     rows = measure_all(examined, x, budget)
