@@ -97,12 +97,16 @@ def plot_quality(path: Path, rows: Sequence[Measured], chosen: str | None, *, la
             size_kb = row.size_bytes / 1e3
             difference = max(row.quality.difference, 1e-6)
             axes.plot(size_kb, difference, "o", ms=8, color=look, clip_on=False)
+            below = "+" in row.name  # beside the one of the same size that it was made from
             axes.annotate(
-                row.name, (size_kb, difference), textcoords="offset points", xytext=(7, 5)
+                row.name,
+                (size_kb, difference),
+                textcoords="offset points",
+                xytext=(8, -11 if below else 4),
             )
         axes.set_yscale("log")
-        axes.set_xlim(left=0)
-        axes.margins(x=0.12, y=0.12)
+        axes.set_xlim(0, 1.15 * max(row.size_bytes for row in rows) / 1e3)
+        axes.margins(y=0.12)
         axes.set_xlabel("artefact, kB")
         axes.set_ylabel(label)
         _legend(figure, rows, chosen)
