@@ -32,7 +32,7 @@ def to_settings(data: dict[str, Any], kind: type[S], *, where: str) -> S:
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as exc:
-        raise EdgernnError(f"{where}: {_sentence(str(exc))}") from exc
+        raise EdgernnError(f"{where}: {_sentence(str(exc))}{_known_keys(str(exc), kind)}") from exc
     except EdgernnError as exc:  # from a check of `kind` itself
         raise EdgernnError(f"{where}: {exc}") from exc
 
@@ -81,6 +81,28 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as exc:
         partial.unlink(missing_ok=True)
         raise EdgernnError(f"{path}: cannot be written: {exc.strerror}") from exc
+
+
+def _known_keys(message: str, kind: type[msgspec.Struct]) -> str:
+    """Of an unknown key: which ones there are at its place."""
+    found = re.match(r"Object contains unknown field `.*?`(?: - at `\$\.(.*)`)?", message)
+    if found is None:
+        return ""
+    node: msgspec.inspect.Type = msgspec.inspect.type_info(kind)
+    for part in re.findall(r"\w+|\[\d+\]", found[1] or ""):
+        if part.startswith("["):
+            node = getattr(node, "item_type", node)
+        else:
+            node = fields_of(node).get(part, node)
+    return f"; expected {', '.join(fields_of(node))}"
+
+
+def fields_of(node: msgspec.inspect.Type) -> dict[str, msgspec.inspect.Type]:
+    """The keys of a table, and their types; none if it is no table."""
+    for member in node.types if isinstance(node, msgspec.inspect.UnionType) else (node,):
+        if isinstance(member, msgspec.inspect.StructType):
+            return {field.encode_name: field.type for field in member.fields}
+    return {}
 
 
 def _sentence(message: str) -> str:

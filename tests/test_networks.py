@@ -1,11 +1,14 @@
 """How layers are put together, as `[network]` asks, and what does not fit the channels."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from edgernn.errors import EdgernnError
 from edgernn.nets import NetworkConfig
-from edgernn.nets.networks import Branches, build_network
+from edgernn.nets.heads import HEADS
+from edgernn.nets.networks import NETWORKS, Branches, build_network
 
 CHANNELS = ("flow", "heat", "speed")
 STREAMS, SAMPLES = 2, 12
@@ -107,6 +110,15 @@ def test_looking_ahead_leaves_out_the_very_sample_that_is_judged(x: torch.Tensor
     changed = (features(config, x) != features(config, other)).any(-1).any(-1)
     # 5 is judged at 8; at 6 and 7 it is seen as what comes after, from 9 on as what was before
     assert changed.tolist() == [t in (5, 6, 7) or t > 8 for t in range(SAMPLES)]
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *HEADS])
+def test_the_page_has_a_row_of_figures_for_every_kind_of_network_and_head(name: str) -> None:
+    page = Path(__file__).parents[1] / "docs" / "networks.md"
+    _, _, table = page.read_text(encoding="utf-8").partition("## Side by side")
+    first_cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")]
+    kind = "gru" if name == "forecast" else name  # which every network has unless said otherwise
+    assert any(kind in cell for cell in first_cells[2:])
 
 
 def test_a_network_says_what_it_is() -> None:

@@ -104,7 +104,7 @@ def test_resuming_with_another_configuration_names_the_keys(tmp_path: Path) -> N
         train(changed, pump(), name="p", folder=tmp_path, resume=True)
     assert str(caught.value) == (
         f"{tmp_path / NAME}: cannot resume: network.hidden was 4, is 8; training.seed was 0, is 7; "
-        "start again without --resume"
+        "start afresh with --force"
     )
 
 
@@ -122,7 +122,7 @@ def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_to_resume_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(EdgernnError, match=r"no such file; there is nothing to resume"):
+    with pytest.raises(EdgernnError, match=r"there is nothing to resume"):
         train(config(), pump(), name="p", folder=tmp_path, resume=True)
 
 

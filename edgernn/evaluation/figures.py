@@ -148,7 +148,7 @@ def draw_curves(ranking: Ranking, metrics: Metrics) -> str:
         )
         for axes, where in ((left, "lower left"), (right, "lower right")):
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-            axes.legend(loc=where, frameon=False)
+            axes.legend(loc=where, framealpha=0.9, edgecolor="none")
         return _to_svg(figure)
 
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from edgernn.evaluation.curves import Ranking, rank, soft_width, vus_pr
 from edgernn.evaluation.evaluate import ScoredTrack
 
+FALSE = "false"
+"""The verdict on an alarm outside every fault and its aftermath."""
 DAY_S = 86_400.0
 
 Bools = NDArray[np.bool_]
@@ -233,9 +235,24 @@ def _faults(one: ScoredTrack) -> list[FaultFound]:
     return found
 
 
+def verdicts(one: ScoredTrack, aftermath_s: float) -> list[str]:
+    """Of every alarm that went on, in order: "in leak", "after leak", "false"; nothing where there
+    are no labels."""
+    if one.track.label is None:
+        return []
+    faults, said = _faults(one), []
+    for edge in one.edges:
+        if not edge.is_on:
+            continue
+        near = [f for f in faults if f.start_s <= edge.time_s <= f.end_s + aftermath_s]
+        within = [f for f in near if edge.time_s <= f.end_s]
+        about = (within or near)[:1]
+        said += [f"{'in' if within else 'after'} {f.label}" for f in about] or [FALSE]
+    return said
+
+
 def _false_alarms(one: ScoredTrack, aftermath_s: float) -> int:
-    on_times = np.array([edge.time_s for edge in one.edges if edge.is_on])
-    return int((~_excused(one, on_times, aftermath_s)).sum())
+    return verdicts(one, aftermath_s).count(FALSE)
 
 
 def _excused(one: ScoredTrack, time_s: NDArray[np.float64], aftermath_s: float) -> Bools:

@@ -15,7 +15,7 @@ from edgernn.envelope import COLUMNS
 from edgernn.evaluation.evaluate import ScoredTrack
 from edgernn.evaluation.figures import draw_alarm, draw_curves, draw_stream
 from edgernn.evaluation.folds import Folds
-from edgernn.evaluation.metrics import DAY_S, Metrics, rows_of
+from edgernn.evaluation.metrics import DAY_S, FALSE, Metrics, rows_of, verdicts
 from edgernn.times import format_time
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -58,6 +58,8 @@ class AlarmShown:
     is_over: bool
     peak: float
     """The highest score."""
+    verdict: str
+    """By the labels: "in leak", "after leak", "false"; "" without labels."""
     blamed: str
     """The channels behind it: "flow 56 %, pressure 20 %"."""
     picture: str
@@ -133,9 +135,18 @@ def _stream(one: Evaluation, scored: ScoredTrack, *, among: int) -> StreamShown:
     )
     peaks = {on: _peak(scored, on.time_s, off_s) for on, off_s in spans}
     most = min(max(MOST_ALARMS // among, 1), 4)
-    highest = sorted(peaks, key=lambda on: -peaks[on])[:most]
+    verdict = dict(zip(peaks, verdicts(scored, one.card.warm_up * one.card.period_s), strict=False))
+    highest = sorted(peaks, key=lambda on: (verdict.get(on) != FALSE, -peaks[on]))[:most]
     alarms = [
-        _alarm(one, scored, on.time_s, off_s, peak=peaks[on], is_over=on is not edges[-1])
+        _alarm(
+            one,
+            scored,
+            on.time_s,
+            off_s,
+            peak=peaks[on],
+            is_over=on is not edges[-1],
+            verdict=verdict.get(on, ""),
+        )
         for on, off_s in spans
         if on in highest
     ]
@@ -145,7 +156,14 @@ def _stream(one: Evaluation, scored: ScoredTrack, *, among: int) -> StreamShown:
 
 
 def _alarm(
-    one: Evaluation, scored: ScoredTrack, on_s: float, off_s: float, *, peak: float, is_over: bool
+    one: Evaluation,
+    scored: ScoredTrack,
+    on_s: float,
+    off_s: float,
+    *,
+    peak: float,
+    is_over: bool,
+    verdict: str,
 ) -> AlarmShown:
     margin_s = max(AROUND * (off_s - on_s), one.card.warm_up * one.card.period_s)
     around = _rows(scored, on_s - margin_s, off_s + margin_s)
@@ -154,6 +172,7 @@ def _alarm(
         off_s=off_s,
         is_over=is_over,
         peak=peak,
+        verdict=verdict,
         blamed=_blamed(one.card, scored, _rows(scored, on_s, off_s)),
         picture=draw_alarm(one.card, scored, one.limits, around),
     )

@@ -112,6 +112,15 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                     raise ValueError(f"branches[{i}]: channel {name!r} is in two places")
                 named.append(name)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is asked for and has no effect, in sentences."""
+        parts = self.layers + (self.conv > 0) + (self.attention > 0)
+        idle = [("dropout", self.dropout > 0 and parts == 1 and self.kind != "tcn")]
+        idle += [("residual", self.residual and self.layers + (self.conv > 0) == 1)]
+        why = "acts between layers, and there is one"
+        return tuple(f"network.{key} {why}" for key, is_idle in idle if is_idle)
+
     def __str__(self) -> str:
         """Such as "conv 5 → gru 32 ×2 → attention 16"."""
         parts = [f"conv {self.conv}"] if self.conv else []

@@ -77,7 +77,10 @@ class Checkpoint:
         Raises EdgernnError if there is no checkpoint, or it is of another training.
         """
         if not self.path.is_file():
-            raise EdgernnError(f"{self.path}: no such file; there is nothing to resume")
+            raise EdgernnError(
+                f"{self.path}: no such file: the run is complete, or was never begun; "
+                "there is nothing to resume"
+            )
         try:
             with safe_open(self.path, framework="pt") as file:
                 header = msgspec.json.decode((file.metadata() or {})["edgernn"], type=_Header)
@@ -102,7 +105,7 @@ class Checkpoint:
         return list(header.losses), best
 
     def _check_origin(self, origin: Origin) -> None:
-        again = "start again without --resume"
+        again = "start afresh with --force"
         if changes := list(_changes(origin.config, self._origin.config)):
             raise EdgernnError(f"{self.path}: cannot resume: {'; '.join(changes)}; {again}")
         if origin.data != self._origin.data:

@@ -1,8 +1,12 @@
 """The command `edgernn train`."""
 
 import math
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
@@ -16,7 +20,8 @@ from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.layout import Columns
 from edgernn.options import PATH, column_options, said
-from edgernn.run import CONFIG, GRADIENT, EpochLoss, Run, remove_findings, save_run
+from edgernn.recording import Recording
+from edgernn.run import CONFIG, GRADIENT, EpochLoss, Run, build_model, remove_findings, save_run
 from edgernn.settings import check_is_writable, make_folder, read_settings
 from edgernn.spill import Spill
 from edgernn.training.checkpoint import NAME as CHECKPOINT
@@ -27,6 +32,9 @@ from edgernn.training.ranks import joined
 from edgernn.training.reach import Reach
 from edgernn.training.stretches import read_recordings
 from edgernn.training.train import train as train_detector
+
+SAID_EVERY_S = 10.0
+"""Between two lines of progress where there is no terminal."""
 
 
 @click.command()
@@ -91,6 +99,9 @@ def train(
             f"{rows:,} samples of {len(recording.channels)} channels every "
             f"{recording.period_s:g} s in {len(recording.tracks)} stream(s)"
         )
+        _check_fits(config, recording, first)
+        for note in config.network.notes:
+            say(f"note: {note}")
         together = f" in {ranks.count} processes" if ranks.count > 1 else ""
         say(f"training, at most {config.training.epochs} epochs{together}")
         reaches: dict[str, Reach] = {}
@@ -100,13 +111,12 @@ def train(
             for sentence in reach.sentences(config.network.kind):
                 say(f"{when} training: {sentence}")
 
-        is_hidden = None if ranks.is_first else True  # None: unless there is no terminal
-        with tqdm(total=config.training.epochs, unit="epoch", disable=is_hidden) as bar:
+        with _Progress(config.training.epochs, say, is_shown=ranks.is_first) as progress:
             run, losses = train_detector(
                 config,
                 recording,
                 name=folder.name,
-                on_epoch=lambda loss: _show(bar, loss),
+                on_epoch=progress.show,
                 on_reach=tell_reach if diagnose and ranks.is_first else None,
                 ranks=ranks,
                 folder=folder,
@@ -189,6 +199,42 @@ def _override(
     return msgspec.structs.replace(config, training=training, period_s=period_s)
 
 
-def _show(bar: "tqdm[None]", loss: EpochLoss) -> None:
-    bar.set_postfix_str(f"loss {loss.training:.3f}, validation {loss.validation:.3f}")
-    bar.update()
+def _check_fits(config: Config, recording: Recording, source: Path) -> None:
+    """Refuse before an epoch what does not fit the channels, by the file that says it."""
+    try:
+        build_model(config, recording.channels, classes=("a", "b"))
+    except EdgernnError as exc:
+        raise EdgernnError(f"{source}: {exc}") from exc
+
+
+class _Progress:
+    """A bar on a terminal, else a line now and then; and what to do after Ctrl-C."""
+
+    def __init__(self, epochs: int, say: Callable[[str], None], *, is_shown: bool) -> None:
+        is_terminal = is_shown and sys.stderr.isatty()
+        self._bar = tqdm(total=epochs, unit="epoch", disable=not is_terminal)
+        self._say, self._is_silent = say, is_terminal
+        self._epoch, self._best, self._said_s = 0, math.inf, time.monotonic()
+
+    def show(self, loss: EpochLoss) -> None:
+        self._epoch, self._best = loss.epoch, min(self._best, loss.validation)
+        self._bar.set_postfix_str(f"loss {loss.training:.3f}, validation {loss.validation:.3f}")
+        self._bar.update()
+        if not self._is_silent and time.monotonic() - self._said_s > SAID_EVERY_S:
+            self._said_s = time.monotonic()
+            self._say(
+                f"epoch {loss.epoch}: validation {loss.validation:.3f}, best {self._best:.3f}"
+            )
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+        if kind is KeyboardInterrupt:
+            self._say(f"stopped after epoch {self._epoch}; the same command with --resume goes on")

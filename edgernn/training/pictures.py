@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from edgernn.report import BLUE, GREY, ORANGE, STYLE
 from edgernn.run import EpochLoss
@@ -18,8 +19,11 @@ def plot_losses(path: Path, losses: Sequence[EpochLoss]) -> None:
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
         epochs = [row.epoch for row in losses]
-        axes.plot(epochs, [row.training for row in losses], color=GREY, label="training")
-        axes.plot(epochs, [row.validation for row in losses], color=BLUE, label="validation")
+        mark = "." if len(losses) < 10 else ""  # one epoch is a point, not a line
+        training, validation = zip(*((row.training, row.validation) for row in losses), strict=True)
+        axes.plot(epochs, training, color=GREY, marker=mark, label="training")
+        axes.plot(epochs, validation, color=BLUE, marker=mark, label="validation")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         best = min(losses, key=lambda row: row.validation)
         axes.axvline(best.epoch, color=ORANGE, lw=1, ls="--", label=f"kept: epoch {best.epoch}")
         axes.set_xlabel("epoch")

@@ -72,7 +72,7 @@ def write_findings(study: Study, plan: Plan, folder: Path) -> list[str]:
             f"{plan.labelled} was used for choosing: figures on it are no honest test any more"
         )
     lines.append(f"{folder}: {', '.join(written)}")
-    return [*lines, f"next: edgernn train {folder / BEST}"]
+    return [*lines, f"next: edgernn train {folder / BEST} -o runs/{folder.name}"]
 
 
 def pareto_front(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> list[FrozenTrial]:

@@ -18,7 +18,7 @@ from optuna.distributions import (
 
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
-from edgernn.settings import to_settings
+from edgernn.settings import fields_of, to_settings
 
 Number = int | float
 Scalar = str | int | float | bool
@@ -196,22 +196,15 @@ def _kinds(key: str, where: str, config: Config) -> set[type]:
     for part in key.split("."):
         if value is None:
             raise EdgernnError(f"{where}: expected {path} in the training file, which has none")
-        fields = _fields(node)
+        fields = fields_of(node)
         if part not in fields or part in SHARED:
             known = ", ".join(name for name in fields if name not in SHARED)
             what = "all trials share it" if part in fields else "unknown key"
             raise EdgernnError(f"{where}: {what}; {path} has {known or 'no keys of its own'}")
         node, value, path = fields[part], getattr(value, part), f"[{part}]"
-    if known := ", ".join(_fields(node)):
+    if known := ", ".join(fields_of(node)):
         raise EdgernnError(f"{where}: is a table; expected one of its keys: {known}")
     return {type(member) for member in _members(node)}
-
-
-def _fields(node: msgspec.inspect.Type) -> dict[str, msgspec.inspect.Type]:
-    for member in _members(node):
-        if isinstance(member, msgspec.inspect.StructType):
-            return {field.encode_name: field.type for field in member.fields}
-    return {}
 
 
 def _members(node: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:

@@ -58,7 +58,7 @@ def test_a_value_out_of_range_is_refused_with_its_path(
 @pytest.mark.parametrize("table", ["broker", "input", "output", "alarm"])
 def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path, table: str) -> None:
     found = refusal(tmp_path, f'model = "a.onnx"\n[{table}]\ncolour = 1\n')
-    assert found == f"{table}: unknown key `colour`"
+    assert found.startswith(f"{table}: unknown key `colour`; expected ")
 
 
 def test_without_an_alarm_table_the_artefact_decides() -> None:

@@ -47,7 +47,7 @@ def test_keys_that_are_not_there_have_their_defaults(file: Path) -> None:
 
 def test_an_unknown_key_is_refused_with_its_path(file: Path) -> None:
     found = refusal(file, 'name = "a"\n[broker]\nprot = 1\n')
-    assert found == f"{file}: broker: unknown key `prot`"
+    assert found == f"{file}: broker: unknown key `prot`; expected port"
 
 
 def test_a_wrong_type_is_refused_with_its_path(file: Path) -> None:
