@@ -54,10 +54,19 @@ def largest_of(kind: str) -> int:
 def store_integers(
     name: str, stored: Integers, scale: Floats, kind: str
 ) -> tuple[list[TensorProto], list[Any]]:
-    """Tensors and nodes in place of a float32 weight; the last node gives it back by its name."""
+    """Tensors and nodes in place of a float32 weight; the last node gives it back by its name.
+
+    Before a MatMul, int8 stands behind Cast and Mul: ONNX Runtimes that are not told otherwise
+    turn DequantizeLinear and MatMul into a product that rounds activations too.
+    """
     scales, nodes = _store_scale(f"{name}.scale", scale, kind)
     inputs = [f"{name}.stored", f"{name}.scale"]
-    nodes.append(helper.make_node("DequantizeLinear", inputs, [name]))  # axis 1 is its default
+    if kind == "int8" and stored.ndim == 2:  # the scale lies along the last axis
+        real = f"{name}.real"
+        nodes.append(helper.make_node("Cast", inputs[:1], [real], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("Mul", [real, inputs[1]], [name]))
+    else:
+        nodes.append(helper.make_node("DequantizeLinear", inputs, [name]))  # along axis 1
     return [integer_tensor(f"{name}.stored", stored, kind), *scales], nodes
 
 
