@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgernn.config import Config, TrainingConfig
 from edgernn.recording import Recording
+from edgernn.run import Run
 from edgernn.simulate.pump import simulate_pump
 from edgernn.training.train import train
 from edgernn_export.artefact import with_card
@@ -24,11 +25,16 @@ def pump() -> Recording:
     return simulate_pump(hours=HOURS, seed=0)
 
 
-def briefly_trained_artefact(recording: Recording) -> bytes:
-    """As `edgernn export` writes it by default, but after two epochs and without proof: neither
-    changes how long a step takes."""
+def brief_run(recording: Recording) -> Run:
+    """After two epochs: that changes nothing of how long a step takes."""
     config = Config(recording=(), training=TrainingConfig(epochs=2, device="cpu"))
     run, _ = train(config, recording, name="benchmark")
+    return run
+
+
+def briefly_trained_artefact(recording: Recording) -> bytes:
+    """As `edgernn export` writes it by default, but without proof."""
+    run = brief_run(recording)
     return with_card(quantize(build_graph(run.detector), "int8"), run.card)
 
 

@@ -126,7 +126,7 @@ def budget_alarms(track: Track, distance: Floats) -> Spans:
     tail = fit_tail("distance", [distance[:HEALTHY_ROWS]])
     scores = TailScores(1)
     scores.load((tail,))
-    score = scores([torch.from_numpy(distance)[:, None]])[:, 0, 0].numpy()
+    score = scores(torch.from_numpy(distance)[:, None, None])[:, 0, 0].numpy()
     enter = enter_threshold(AlarmRule(), (tail,), period_s=PERIOD_S)
     return run_alarm(track, score, enter=enter, leave=leave_threshold(enter))
 

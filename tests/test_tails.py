@@ -159,7 +159,7 @@ def test_the_graph_scores_what_the_card_says_where_knots_almost_coincide() -> No
     scores.load([tail])
     beyond = math.log1p(tail.shape * (500 - tail.knots[-1]) / tail.scale)
     expected = tail.scores[-1] + beyond / (tail.shape * math.log(10))
-    found = float(scores([torch.tensor([[500.0]])])[0, 0, 0])
+    found = float(scores(torch.tensor([[[500.0]]]))[0, 0, 0])
     assert found == pytest.approx(expected, rel=1e-3)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from itertools import islice
 
 import torch
@@ -97,7 +98,7 @@ class Detector(Model):
         """What is calibrated: x (T, N, C) → surprise by view (T, N, K), next states; NaN where
         nothing was observed."""
         surprise, observed, _, following = self._look(x, state)
-        totals = torch.stack(self._totals(surprise), dim=-1)
+        totals = self._totals(surprise)
         return torch.where(observed.amax(-1, keepdim=True) == 0, torch.nan, totals), following
 
     def residuals(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -107,7 +108,7 @@ class Detector(Model):
         parts = []
         for one in said:
             mean, log_scale = split(one)
-            r = (z - mean) * torch.exp(-log_scale)
+            r = (z - mean) / torch.exp(log_scale)
             parts.append(torch.where(observed > 0, r, torch.nan))
         left = state[len(following) :]  # the judges' states are not asked for, and stay
         return torch.stack(parts, dim=-2), (*following, *left)
@@ -125,8 +126,7 @@ class Detector(Model):
         shown = 1 - hidden
         seen, features, following = self.features(z * shown, observed * shown, state)
         said, after = self._heads(features, seen, state)
-        target, target_after = self._target(z, observed, state)
-        aim, there = target.chunk(2, dim=-1)
+        aim, there, target_after = self._target(z, observed, state)
         aim = aim.clamp(-LARGEST_INPUT, LARGEST_INPUT)
         loss, count = aim.new_zeros(()), there.sum()
         for head, one in zip(self.heads, said, strict=True):
@@ -138,10 +138,11 @@ class Detector(Model):
         following = (*following, *target_after, *after)
         return loss, count, (*following, *state[len(following) :])
 
-    def _totals(self, surprise: list[Tensor]) -> list[Tensor]:
-        """Each view's surprise of the whole sample, K times (T, N)."""
+    def _totals(self, surprise: list[Tensor]) -> Tensor:
+        """Each view's surprise of the whole sample (T, N, K)."""
         left = iter(surprise)
-        return [view.total(next(left)) for judge in self.judges for view in judge.views]
+        totals = [view.total(next(left)) for judge in self.judges for view in judge.views]
+        return torch.cat(totals, dim=-1)
 
     def _look(
         self, x: Tensor, state: tuple[Tensor, ...]
@@ -152,7 +153,7 @@ class Detector(Model):
         left = iter(state[len(following) :])
         for judge, one in zip(self.judges, said, strict=True):
             mean, log_scale = split(one)
-            r = (z - mean) * torch.exp(-log_scale)
+            r = (z - mean) / torch.exp(log_scale)
             r = r.clamp(-LARGEST_RESIDUAL, LARGEST_RESIDUAL) * observed
             seen, after = judge(r, observed, *islice(left, len(judge.state_shapes)))
             surprise += seen
@@ -166,20 +167,22 @@ class Detector(Model):
         """z and observed (T, N, C) as they come → those of sample t − delay, what each head says
         of it (T, N, 2·C), next states but for the judges'."""
         seen, features, following = self.features(z, observed, state)
-        target, target_after = self._target(z, observed, state)
+        aim, there, target_after = self._target(z, observed, state)
         said, after = self._heads(features, seen, state)
-        aim, there = target.chunk(2, dim=-1)
         return aim, there, said, (*following, *target_after, *after)
 
     def _target(
         self, z: Tensor, observed: Tensor, state: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """z and observed (T, N, C) as they come → those of sample t − delay, next states."""
+        if not self.delay:
+            return z, observed, ()
+        z = z.clamp(-LARGEST_WAITING, LARGEST_WAITING)
         start = len(self.network.state_shapes)
         mine = state[start : start + len(self.target.state_shapes)]
-        if self.delay:
-            z = z.clamp(-LARGEST_WAITING, LARGEST_WAITING)
         target, after = self.target(torch.cat([z, observed], dim=-1), *mine)
-        return target, after
+        aim, there = target.chunk(2, dim=-1)
+        return aim, there, after
 
     def _heads(
         self, features: Tensor, seen: Tensor, state: tuple[Tensor, ...]
@@ -221,13 +224,12 @@ class TailScores(nn.Module):
         self.tail_ratio = torch.tensor([tail.shape / tail.scale for tail in tails])
         self.tail_factor = torch.tensor([1 / (tail.shape * math.log(10)) for tail in tails])
 
-    def forward(self, surprise: Sequence[Tensor]) -> Tensor:
-        """K views, each (T, N) ≥ 0 → −log10 p (T, N, K)."""
-        s = torch.stack(list(surprise), dim=-1)
-        last = self.knots[:, -1]
-        body = torch.minimum(s, last).unsqueeze(-1) - self.knots[:, :-1]  # (T, N, K, B−1)
-        tail = torch.log(1.0 + torch.relu(s - last) * self.tail_ratio) * self.tail_factor
-        return (torch.relu(body) * self.slopes).sum(-1) + tail
+    def forward(self, surprise: Tensor) -> Tensor:
+        """Surprise (T, N, K) ≥ 0 → −log10 p (T, N, K)."""
+        inner = torch.minimum(surprise, self.knots[:, -1])
+        body = torch.relu(inner.unsqueeze(-1) - self.knots[:, :-1])  # (T, N, K, B−1)
+        tail = torch.log(1.0 + (surprise - inner) * self.tail_ratio) * self.tail_factor
+        return (body * self.slopes).sum(-1) + tail
 
 
 def contribution(surprise: Sequence[Tensor], scores: Tensor) -> Tensor:
@@ -236,9 +238,8 @@ def contribution(surprise: Sequence[Tensor], scores: Tensor) -> Tensor:
     Sums to 1; where nothing is surprising at all, all channels share alike.
     """
     tiny = 1e-6
-    sums = torch.stack([view.sum(-1) for view in surprise], dim=-1)
-    weights = scores / (sums + tiny)  # (T, N, K)
-    total = surprise[0] * weights[..., :1] + tiny
-    for k, view in enumerate(surprise[1:], start=1):
-        total = total + view * weights[..., k : k + 1]
+    sums = torch.cat([view.sum(-1, keepdim=True) for view in surprise], dim=-1)
+    weights = torch.split(scores / (sums + tiny), 1, dim=-1)  # K times (T, N, 1)
+    parts = [view * weight for view, weight in zip(surprise, weights, strict=True)]
+    total = reduce(torch.add, parts) + tiny
     return total / total.sum(-1, keepdim=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgernn.errors import EdgernnError
 from edgernn.nets.layers import GruLayer, Stateful
-from edgernn.nets.windows import Delay
+from edgernn.nets.windows import Delay, Lag
 
 LOG_SCALE_RANGE = (-5.0, 3.0)
 """The spread stays between 0.7 % and 20 times the channel's own standard deviation."""
@@ -105,6 +105,7 @@ class ForecastHead(Head):
         super().__init__()
         self.delay = network.look_ahead
         self.read_out = ReadOut(network.width, channels)
+        self.next = Lag(2 * channels)
         if not self.delay:
             self.state_shapes = {"next": (2 * channels,)}
 
@@ -114,8 +115,8 @@ class ForecastHead(Head):
         said = self.read_out(features)
         if self.delay:
             return said, ()
-        forecasts = torch.cat([state[0].unsqueeze(0), said])  # (T + 1, N, 2C)
-        return forecasts[:-1], (forecasts[-1],)
+        before, following = self.next(said, *state)
+        return before, following
 
 
 class ReconstructHead(Head):
@@ -208,5 +209,5 @@ def split(said: Tensor) -> tuple[Tensor, Tensor]:
 
 def gaussian_nll(z: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     """−log of the Gaussian density, elementwise, same shape as `z`."""
-    r = (z - mean) * torch.exp(-log_scale)
+    r = (z - mean) / torch.exp(log_scale)
     return 0.5 * r * r + log_scale + 0.5 * math.log(2 * math.pi)

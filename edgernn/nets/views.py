@@ -31,12 +31,12 @@ class View(nn.Module, ABC):
     def forward(
         self, r: Tensor, observed: Tensor, *state: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Residuals in standard deviations and 1 where observed, both (T, N, C); states (N, …)
-        → surprise by channel (T, N, C) ≥ 0, next states."""
+        """Residuals in standard deviations, 0 where missing, and 1 where observed, both (T, N, C);
+        states (N, …) → surprise by channel (T, N, C) ≥ 0, next states."""
 
     @abstractmethod
     def total(self, surprise: Tensor) -> Tensor:
-        """Surprise by channel (T, N, C) → of the whole sample (T, N)."""
+        """Surprise by channel (T, N, C) → of the whole sample (T, N, 1)."""
 
 
 class SampleView(View):
@@ -50,10 +50,10 @@ class SampleView(View):
     def forward(
         self, r: Tensor, observed: Tensor, *state: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        return 0.5 * r * r * observed, ()
+        return 0.5 * r * r, ()
 
     def total(self, surprise: Tensor) -> Tensor:
-        return surprise.sum(-1)
+        return surprise.sum(-1, keepdim=True)
 
 
 class WindowView(View):
@@ -83,17 +83,17 @@ class WindowView(View):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         # A missing sample has observed = 0: it adds no weight, and what is known stays known.
         (window,) = state  # (N, 3C)
-        r = r.clamp(-LARGEST_WINDOW_RESIDUAL, LARGEST_WINDOW_RESIDUAL) * observed
+        r = r.clamp(-LARGEST_WINDOW_RESIDUAL, LARGEST_WINDOW_RESIDUAL)
         sums, window = self.ewma(torch.cat([r, r * r, observed], dim=-1), window)  # (T, N, 3C)
         first, second, weight = sums.chunk(3, dim=-1)
-        per_weight = 1.0 / weight.clamp(min=1e-6)
-        mean, square = first * per_weight, second * per_weight
+        there = weight.clamp(min=1e-6)
+        mean, square = first / there, second / there
         variance = (square - mean * mean).clamp(min=SMALLEST_VARIANCE)
         excess = (square - 1.0 - torch.log(variance)).clamp(min=0.0)
         return weight * excess * (0.5 * self.span / self.usual), (window,)
 
     def total(self, surprise: Tensor) -> Tensor:
-        return surprise.amax(-1)
+        return surprise.amax(-1, keepdim=True)
 
 
 RELATIONS = ("conditional", "whitened", "none")
@@ -120,9 +120,9 @@ class Judge(nn.Module):
     def forward(
         self, r: Tensor, observed: Tensor, *state: Tensor
     ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
-        """Residuals in standard deviations and 1 where observed, both (T, N, C); states (N, …) →
-        each view's surprise by channel (T, N, C), next states."""
-        is_whole = observed.amin(-1, keepdim=True) > 0  # (T, N, 1)
+        """Residuals in standard deviations, 0 where missing, and 1 where observed, both (T, N, C);
+        states (N, …) → each view's surprise by channel (T, N, C), next states."""
+        is_whole = observed.amin(-1, keepdim=True).bool()  # (T, N, 1)
         r = torch.where(is_whole, torch.matmul(r, self.relation), r)  # else nothing to relate to
         alone, _ = self.sample(r, observed)
         behind, following = self.window(r, observed, *state)

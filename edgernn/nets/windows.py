@@ -35,6 +35,21 @@ class Delay(Stateful):
         return joined.narrow(0, 0, x.shape[0]), following
 
 
+class Lag(Stateful):
+    """The input of one sample ago; zeros before the first. Its state has no axis for samples, so
+    that a call of one sample has nothing to do."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.state_shapes = {"last": (width,)}
+
+    def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        (last,) = state
+        joined = torch.cat([last.unsqueeze(0), x])  # (T + 1, N, width)
+        return joined[:-1], (joined[-1],)
+
+
 class BackwardWindow(Stateful):
     """A layer run afresh for every sample over it and those before it, newest first.
 

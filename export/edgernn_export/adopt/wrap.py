@@ -69,14 +69,7 @@ class Wrap:
         kept = {
             v.name: v.name for v in (*graph.input, *graph.output) if v.name.startswith("state.")
         }
-        every = {n for node in graph.node for n in (*node.input, *node.output) if n}
-        renamed = {name: f"{prefix}{name}" for name in every} | kept | dict(names)
-        for node in graph.node:
-            for names_of in (node.input, node.output):
-                for i, name in enumerate(names_of):
-                    names_of[i] = renamed.get(name, "")
-        for tensor in graph.initializer:
-            tensor.name = renamed.get(tensor.name, f"{prefix}{tensor.name}")
+        _rename(graph, prefix, kept | dict(names))
         self._nodes += graph.node
         self._arrays += graph.initializer
 
@@ -126,6 +119,18 @@ class Wrap:
             )
         )
         self.add("Sub", ["ended", "centre"], f"{LAST}.next")
+
+
+def _rename(graph: onnx.GraphProto, prefix: str, names: Mapping[str, str]) -> None:
+    """Every value of a graph and of those inside it: as `names` says, others with the prefix."""
+    for node in graph.node:
+        for names_of in (node.input, node.output):
+            for i, name in enumerate(names_of):
+                names_of[i] = names.get(name, f"{prefix}{name}") if name else ""
+        for attribute in node.attribute:
+            _rename(attribute.g, prefix, names)
+    for item in (*graph.input, *graph.output, *graph.initializer):
+        item.name = names.get(item.name, f"{prefix}{item.name}")
 
 
 def forecasting(

@@ -14,9 +14,22 @@ from typing import Any
 from torch import nn
 
 from edgernn.nets.attention import Attention
+from edgernn.nets.detector import TailScores
 from edgernn.nets.gates import FastGrnnLayer, MinGruLayer
 from edgernn.nets.layers import Ewma, GruLayer, LstmLayer, RnnLayer
-from edgernn_export.ops import attention, elman, ewma, fastgrnn, gru, linear, lstm, mingru
+from edgernn.nets.windows import Lag
+from edgernn_export.ops import (
+    attention,
+    elman,
+    ewma,
+    fastgrnn,
+    gru,
+    lag,
+    linear,
+    lstm,
+    mingru,
+    tails,
+)
 
 __all__ = ["EXPORTED", "TRANSLATIONS"]
 
@@ -25,9 +38,11 @@ EXPORTED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     Ewma: ewma.ExportedEwma,
     FastGrnnLayer: fastgrnn.ExportedFastGrnn,
     GruLayer: gru.ExportedGru,
+    Lag: lag.ExportedLag,
     LstmLayer: lstm.ExportedLstm,
     MinGruLayer: mingru.ExportedMinGru,
     RnnLayer: elman.ExportedRnn,
+    TailScores: tails.ExportedTailScores,
     nn.Linear: linear.ExportedLinear,
 }
 """What stands in for each layer while exporting."""
@@ -37,6 +52,7 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **ewma.TRANSLATION,
     **fastgrnn.TRANSLATION,
     **gru.TRANSLATION,
+    **lag.TRANSLATION,
     **lstm.TRANSLATION,
     **mingru.TRANSLATION,
 }

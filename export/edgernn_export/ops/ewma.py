@@ -1,4 +1,4 @@
-"""Ewma → one ONNX RNN node."""
+"""Ewma → a weighted sum for one sample, one ONNX RNN node for several."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from edgernn.nets.layers import Ewma
+from edgernn_export.ops.branch import if_one_sample
 from edgernn_export.ops.order import op
 
 
@@ -24,25 +25,34 @@ def _(x: Tensor, mean: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
 
 
 def _onnx_ewma(x, mean, alpha):  # type: ignore[no-untyped-def]  # traced by onnxscript
-    # An Elman node with one unit and no squashing is this mean. Every column of every stream is a
-    # row of its batch, so that its weights are two numbers.
-    y, last = op.RNN(
-        op.Reshape(x, [0, -1, 1]),
-        _constant(alpha),
-        _constant(1.0 - alpha),
-        None,
-        None,
-        op.Reshape(mean, [1, -1, 1]),
-        hidden_size=1,
-        activations=["Affine"],
-        activation_alpha=[1.0],
-        activation_beta=[0.0],
-    )
-    return op.Reshape(y, op.Shape(x)), op.Reshape(last, op.Shape(mean))
+    width = mean.shape[1]
+
+    def one():  # type: ignore[no-untyped-def]
+        means = op.Add(op.Mul(x, _constant(alpha)), op.Mul(mean, _constant(1.0 - alpha)))
+        return means, op.Squeeze(means, [0])
+
+    def several():  # type: ignore[no-untyped-def]
+        # An Elman node with one unit and no squashing is this mean. Every column of every stream
+        # is a row of its batch, so that its weights are two numbers.
+        y, last = op.RNN(
+            op.Reshape(x, [0, -1, 1]),
+            _constant(alpha, 1, 1, 1),
+            _constant(1.0 - alpha, 1, 1, 1),
+            None,
+            None,
+            op.Reshape(mean, [1, -1, 1]),
+            hidden_size=1,
+            activations=["Affine"],
+            activation_alpha=[1.0],
+            activation_beta=[0.0],
+        )
+        return op.Reshape(y, [0, -1, width]), op.Reshape(last, [-1, width])
+
+    return if_one_sample(x, one, several)
 
 
-def _constant(value: float) -> Any:
-    return op.Constant(value=numpy_helper.from_array(np.full((1, 1, 1), value, np.float32)))
+def _constant(value: float, *shape: int) -> Any:
+    return op.Constant(value=numpy_helper.from_array(np.full(shape, value, np.float32)))
 
 
 class ExportedEwma(nn.Module):

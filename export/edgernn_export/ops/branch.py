@@ -1,0 +1,54 @@
+"""Nodes for a call of one sample beside those for any number, in one graph.
+
+The device opens a graph twice: once with its time axis fixed to 1 (`edgernn_device.engine`). There
+ONNX Runtime knows which branch is taken, puts its nodes in place of the `If`, and drops the other.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from onnxscript import evaluator, ir
+
+from edgernn_export.ops.order import op
+
+Nodes = Callable[[], Sequence[ir.Value]]
+"""Adds nodes to the graph that is being traced, and gives the values they end in."""
+
+
+def if_one_sample(x: ir.Value, then: Nodes, otherwise: Nodes) -> Sequence[ir.Value]:
+    """What `then` gives where x (T, N, K) has T = 1, else what `otherwise` gives.
+
+    Whether T is 1 is asked of the values of one stream: the shape of what has no N in it is a
+    constant as soon as T is one.
+    """
+    samples = op.Shape(op.Gather(x, 0, axis=1), start=0, end=1)
+    is_one = op.Equal(samples, [1])
+    branches = [_graph("one", then, is_one), _graph("any", otherwise, is_one)]
+    node = ir.Node(
+        "",
+        "If",
+        [is_one],
+        [
+            ir.AttrGraph(name, branch)
+            for name, branch in zip(("then_branch", "else_branch"), branches, strict=True)
+        ],
+        num_outputs=len(branches[0].outputs),
+    )
+    _traced().append(node)
+    return node.outputs
+
+
+def _graph(name: str, add: Nodes, is_one: ir.Value) -> ir.Graph:
+    """The nodes that `add` traces, moved into a graph of their own. Constants stay outside, where
+    the exporter may use them again."""
+    nodes = _traced()
+    start = len(nodes)
+    outputs = add()
+    inner = [node for node in nodes[start:] if node.op_type != "Constant"]
+    nodes[start:] = [node for node in nodes[start:] if node.op_type == "Constant"]
+    return ir.Graph([], list(outputs), nodes=inner, opset_imports={"": 21}, name=name)
+
+
+def _traced() -> list[ir.Node]:
+    """The nodes of the graph that onnxscript is tracing just now."""
+    return cast("list[ir.Node]", cast("Any", evaluator.default()).nodes)
