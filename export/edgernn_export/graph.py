@@ -120,15 +120,10 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 def _drop_defaults(node: onnx.NodeProto) -> None:
     """Leave out every attribute that says what the operator's definition says without it."""
     schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
-    kept = []
-    for attribute in node.attribute:
+    for i, attribute in reversed(list(enumerate(node.attribute))):  # in place: it may hold a graph
         default = schema.attributes[attribute.name].default_value
-        is_default = default.type and get_attribute_value(default) == get_attribute_value(attribute)
-        if not is_default:
-            attribute.ClearField("doc_string")
-            kept.append(attribute)
-    del node.attribute[:]
-    node.attribute.extend(kept)
+        if default.type and get_attribute_value(default) == get_attribute_value(attribute):
+            del node.attribute[i]
 
 
 def _shorten_names(graph: onnx.GraphProto) -> None:
