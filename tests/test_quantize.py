@@ -190,12 +190,12 @@ def test_a_wide_network_is_a_third_and_a_sixth_of_its_float32_size() -> None:
         assert loose <= 0.185 * sizes["none"]
 
 
-def test_card_and_graph_weigh_at_most_6_kb() -> None:
+def test_card_and_graph_weigh_at_most_7_kb() -> None:
     model = graph("gru")
     weights = sum(
         len(t.raw_data) for t in model.graph.initializer if int(np.prod(t.dims)) >= SMALLEST
     )
-    assert len(with_card(model, a_card(detector("gru")))) - weights <= 6000
+    assert len(with_card(model, a_card(detector("gru")))) - weights <= 7000
 
 
 def test_the_card_has_no_more_digits_than_float32() -> None:
