@@ -18,7 +18,7 @@ demo: $(READY)  ## simulate, train, export, run, alert: a picture in demo-out
 	$(BIN)/python examples/demo.py demo-out
 
 test: lint base  ## every check and test
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 lint: $(READY)  ## style, types, who imports whom
 	$(BIN)/ruff check

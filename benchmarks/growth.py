@@ -61,7 +61,8 @@ def main() -> None:
         f"A folder of Parquet files of {HOURS:g} hours of the simulated pump each, the default "
         f"network, one thread, memory_gb = {MEMORY_GB:g}. Median of the {EPOCHS - 1} epochs after "
         "the first, relative to the recording's size; and the most memory that the process ever "
-        "held, from reading to calibration, torch and polars included.\n"
+        "held, from reading to calibration (a million samples at most), torch and polars included. "
+        "Files lie side by side as streams, and more of them in one chunk cost less each.\n"
     )
     titles = [
         "recording",

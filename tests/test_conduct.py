@@ -62,7 +62,7 @@ def test_the_best_trial_trains_again_to_the_same_loss(folder: Path) -> None:
     config = read_settings(path, Config)
     _, losses = train(config, read_recordings(config, path.parent), name="again")
     assert min(row.validation for row in losses) == study.best_value
-    assert lines[-1] == f"next: edgernn train {path}"
+    assert lines[-1] == f"next: edgernn train {path} -o runs/best"
     rows = (path.parent / "trials.csv").read_text().splitlines()
     assert rows[0] == "trial,state,loss,training.learning_rate,seconds,front,reason"
     assert len(rows) == 4

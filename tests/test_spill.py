@@ -122,7 +122,9 @@ def train(folder: Path, name: str, *, memory_gb: float) -> "subprocess.Completed
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is Linux's")
 def test_what_does_not_fit_into_memory_is_trained_from_files(folder: Path) -> None:
     in_memory = train(folder, "memory", memory_gb=2)
-    assert in_memory.returncode != 0 and "allocate" in in_memory.stderr
+    assert (
+        in_memory.returncode != 0 and "edgernn: " not in in_memory.stderr
+    )  # out of memory, no refusal
     from_files = train(folder, "files", memory_gb=0.001)
     assert from_files.returncode == 0, from_files.stderr
     assert (folder / "files" / WEIGHTS).exists()

@@ -51,7 +51,7 @@ def write(folder: Path, name: str, *, period_s: float = 1.0, channels: str = "pq
     write_recording(folder / name, recording(Track("a", times, made.x, None), channels=channels))
 
 
-@given(st.integers(40, 2000), st.floats(0.05, 0.45), st.floats(0.05, 0.45))
+@given(st.integers(40, 2000), st.floats(0.05, 0.4), st.floats(0.05, 0.4))
 def test_a_recording_is_cut_along_time_into_disjoint_parts(
     samples: int, validation: float, calibration: float
 ) -> None:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "onnx", "onnxscript", "polars", "scipy", "matplotlib", "cryptography")
-DEVICE_COMMANDS = ("inspect", "agent", "record", "replay", "watch", "broker")
+DEVICE_COMMANDS = ("inspect", "verify", "agent", "record", "replay", "watch", "broker")
 WORKSTATION_COMMANDS = {
     "simulate": "train",
     "train": "train",

@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -324,6 +325,9 @@ def test_a_unix_socket_works(tmp_path: Path, tmp_path_factory: pytest.TempPathFa
     if len(str(path)) > 100:
         path = tmp_path_factory.getbasetemp() / "s"
     with Mosquitto(tmp_path, options=(f"listener 0 {path}",)) as broker:
+        until_s = time.monotonic() + 10  # its port answers a little before the socket is there
+        while not path.exists() and time.monotonic() < until_s:
+            time.sleep(0.01)
         access = Access(address=BrokerAddress.parse(f"unix:{path}"))
         with connected(broker, "a", "t", access=access) as inbox:
             inbox.link.publish("t", b"x", qos=1)
