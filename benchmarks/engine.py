@@ -19,7 +19,7 @@ from edgernn.run import Run
 from edgernn_device.engine import Engine, _open
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph, build_layer_graph
-from edgernn_export.quantize import quantize_int8
+from edgernn_export.quantize import quantize
 
 Floats = NDArray[np.float32]
 
@@ -100,7 +100,7 @@ def _kinds_table(run: Run, readings: Floats) -> None:
         config = NetworkConfig(kind=kind, hidden=HIDDEN)
         detector = Detector(run.card.channel_names, config, span=60, seed=0).eval()
         model = _artefact(detector, run)
-        layer = quantize_int8(build_layer_graph(detector.network, 2 * CHANNELS))
+        layer = quantize(build_layer_graph(detector.network, 2 * CHANNELS), "int8")
         cells = []
         for n, t in ((1, 1), (1024, 1), (1, 64)):
             x = np.resize(readings, (t, n, CHANNELS))
@@ -146,7 +146,7 @@ four times what its branch for one sample takes.
 def _artefact(detector: Detector, run: Run) -> bytes:
     """As `edgernn export` writes it by default, but without proof."""
     card = msgspec.structs.replace(run.card, states=detector.states, warm_up=60, delay=0)
-    return with_card(quantize_int8(build_graph(detector)), card)
+    return with_card(quantize(build_graph(detector), "int8"), card)
 
 
 def _nodes(model: bytes) -> int:

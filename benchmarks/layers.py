@@ -17,7 +17,7 @@ from edgernn.nets.layers import GruLayer, LstmLayer, RnnLayer, Stateful
 from edgernn.nets.windows import BackwardWindow
 from edgernn_device.engine import _open
 from edgernn_export.graph import build_layer_graph
-from edgernn_export.quantize import quantize_int8
+from edgernn_export.quantize import quantize
 
 T, N, WIDTH = 1024, 32, 32
 """Samples, streams, inputs and features: 32 is the default of `[network] hidden`."""
@@ -75,7 +75,7 @@ def _training(layer: Stateful, x: Tensor) -> Callable[[], object]:
 
 def _step(layer: Stateful) -> Callable[[], object]:
     """With the engine's own session options."""
-    model = quantize_int8(build_layer_graph(layer, WIDTH))
+    model = quantize(build_layer_graph(layer, WIDTH), "int8")
     session = _open(model.SerializeToString(), "layer")
     feeds = {"x": np.zeros((1, 1, WIDTH), np.float32)} | {
         f"state.{name}": np.zeros((1, *row), np.float32) for name, row in layer.state_shapes.items()

@@ -12,7 +12,7 @@ from edgernn.simulate.pump import simulate_pump
 from edgernn.training.train import train
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph
-from edgernn_export.quantize import quantize_int8
+from edgernn_export.quantize import quantize
 
 HOURS = 8.0
 """Of the simulated pump: what the README trains on."""
@@ -35,7 +35,7 @@ def brief_run(recording: Recording) -> Run:
 def briefly_trained_artefact(recording: Recording) -> bytes:
     """As `edgernn export` writes it by default, but without proof."""
     run = brief_run(recording)
-    return with_card(quantize_int8(build_graph(run.detector)), run.card)
+    return with_card(quantize(build_graph(run.detector), "int8"), run.card)
 
 
 def interleaved(functions: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, float]:

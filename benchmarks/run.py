@@ -17,7 +17,16 @@ from edgernn_device.broker import SYSTEM_FOLDERS
 
 HERE = Path(__file__).resolve().parent
 COMMAND = "python benchmarks/run.py"
-BENCHMARKS = ("engine", "agent", "training", "chunks", "layers", "growth", "recording")
+BENCHMARKS = (
+    "engine",
+    "agent",
+    "training",
+    "chunks",
+    "layers",
+    "quantization",
+    "growth",
+    "recording",
+)
 PACKAGES = ("edgernn", "onnxruntime", "numpy", "paho-mqtt", "torch", "polars")
 
 

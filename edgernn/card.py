@@ -126,7 +126,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alarm: AlarmRule
     """Of "anomaly"."""
     quantization: str
-    """How weights are stored: "none" or "int8"."""
+    """How weights are stored: "none" (float32), "float16", "int8", "int8-dynamic" or "int4"."""
     tolerance: float
     """Largest difference to the trained detector that the proof allowed: of a score, of a
     probability, or of a forecast in standard deviations of its channel."""

@@ -32,7 +32,7 @@ from edgernn.training.train import calibrate
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph
-from edgernn_export.quantize import quantize_int8
+from edgernn_export.quantize import quantize
 
 Floats = NDArray[np.float32]
 
@@ -82,7 +82,7 @@ def detector(name: str) -> Detector:
 def engine(name: str, quantization: str) -> Engine:
     model = graph(name)
     if quantization == "int8":
-        model = quantize_int8(model)
+        model = quantize(model, "int8")
     return Engine(with_card(model, a_card(detector(name))))
 
 

@@ -39,8 +39,10 @@ from edgernn.nets.start import STARTS, initialise
 from edgernn.nets.windows import BackwardWindow, Delay
 from edgernn_device.engine import _open
 from edgernn_export.graph import build_layer_graph
-from edgernn_export.quantize import SMALLEST, quantize_int8
+from edgernn_export.quantize import quantize
+from edgernn_export.weights import SMALLEST
 
+INT8, INT16 = onnx.TensorProto.INT8, onnx.TensorProto.INT16
 C, H = 12, 16
 LAYERS: dict[str, tuple[Callable[[], Stateful], ByHand]] = {
     "elman": (lambda: RnnLayer(C, H), elman(np.tanh)),
@@ -89,7 +91,7 @@ def layer(name: str, dtype: torch.dtype = torch.float32) -> Stateful:
 @cache
 def graph(name: str, quantization: str) -> onnx.ModelProto:
     if quantization == "int8":
-        return quantize_int8(graph(name, "none"))
+        return quantize(graph(name, "none"), "int8")
     return build_layer_graph(layer(name), C)
 
 
@@ -203,7 +205,7 @@ def test_no_matrix_stays_float32_when_integers_are_asked_for(name: str) -> None:
         and sum(size > 1 for size in tensor.dims) > 1
     ]
     assert floats == []
-    stored = sum(int(np.prod(t.dims)) for key, t in tensors.items() if key.endswith(".stored"))
+    stored = sum(int(np.prod(t.dims)) for t in tensors.values() if t.data_type in (INT8, INT16))
     large = [p.numel() for p in layer(name).parameters() if p.dim() > 1 and p.numel() >= SMALLEST]
     assert stored == sum(large)  # every number of every matrix, once
 
@@ -228,11 +230,11 @@ def test_weights_between_layers_are_int8_and_those_at_the_edge_and_of_mingru_int
     torch.manual_seed(0)
     stack = Stack([TcnBlock(C, H, 3), LstmLayer(H, H), MinGruLayer(H, H), CausalConv(H, C, 2)])
     stored = {
-        tensor.name.removesuffix(".stored"): tensor.data_type
-        for tensor in quantize_int8(build_layer_graph(stack, C)).graph.initializer
-        if tensor.name.endswith(".stored")
+        tensor.name: tensor.data_type
+        for tensor in quantize(build_layer_graph(stack, C), "int8").graph.initializer
+        if tensor.data_type in (INT8, INT16)
     }
-    wide = {name for name, kind in stored.items() if kind == onnx.TensorProto.INT16}
+    wide = {name for name, kind in stored.items() if kind == INT16}
     assert wide == {
         "layer.layers.0.first.linear.weight",
         "layer.layers.0.shortcut.weight",

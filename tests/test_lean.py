@@ -16,7 +16,7 @@ from edgernn.nets.detector import TailScores
 from edgernn_device import engine
 from edgernn_export.graph import build_graph
 from edgernn_export.ops.tails import ExportedTailScores
-from edgernn_export.quantize import quantize_int8
+from edgernn_export.quantize import quantize
 
 HEADS = {
     "forecast": HeadConfig(),
@@ -74,12 +74,11 @@ def test_nothing_of_this_machine_is_inside_a_branch(graph: onnx.ModelProto) -> N
 def test_the_read_out_behind_a_branch_is_still_found_as_one(graph: onnx.ModelProto) -> None:
     stored = {
         tensor.name: tensor.data_type
-        for tensor in quantize_int8(graph).graph.initializer
-        if tensor.name.endswith(".stored")
+        for tensor in quantize(graph, "int8").graph.initializer
+        if tensor.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.INT16)
     }
-    read_out = "model.heads.0.read_out.linear.weight.stored"
-    assert stored[read_out] == onnx.TensorProto.INT16
-    assert stored["model.network.layers.0.r.stored"] == onnx.TensorProto.INT8
+    assert stored["heads.0.read_out.linear.weight"] == onnx.TensorProto.INT16
+    assert stored["layers.0.r"] == onnx.TensorProto.INT8
     assert not any("calibration" in name for name in stored)
 
 

@@ -33,7 +33,7 @@ from edgernn.training.fit import fit_scaling
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph
-from edgernn_export.quantize import quantize_int8
+from edgernn_export.quantize import quantize
 
 Floats = NDArray[np.float32]
 
@@ -78,7 +78,7 @@ def float_graph(name: str) -> onnx.ModelProto:
 def engine(name: str, quantization: str) -> Engine:
     made, graph = model(name), float_graph(name)
     if quantization == "int8":
-        graph = quantize_int8(graph)
+        graph = quantize(graph, "int8")
     task = name.split(",", maxsplit=1)[0]
     card = make_card(
         task=task,

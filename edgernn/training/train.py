@@ -78,10 +78,10 @@ def train(
     model = build_model(config, recording.channels, classes=classes)
     warm_up = config.warm_up + model.delay
     _check_held_out(recording, stretches, spill, warm_up=warm_up)
-    lessons = stretches
     if isinstance(model, Classifier):
         check_classes(stretches, classes, warm_up=warm_up)
-        lessons = with_answers(stretches, classes, spill)
+    lessons = make_lessons(model, stretches, classes, spill)
+    if isinstance(model, Classifier):
         model.weigh(torch.from_numpy(count_classes(lessons.fit, classes)))
     if isinstance(model, Forecaster):
         check_horizon(stretches.calibration, model.horizon, warm_up=warm_up)
@@ -133,6 +133,13 @@ def train(
         provenance=_provenance(config, lessons.fit, spill),
     )
     return Run(config, card, model.eval(), healthy), losses
+
+
+def make_lessons(
+    model: Model, stretches: Stretches, classes: Sequence[str], spill: Spill = IN_MEMORY
+) -> Stretches:
+    """What a model is fitted to: the stretches, and to classify also each sample's class."""
+    return with_answers(stretches, classes, spill) if isinstance(model, Classifier) else stretches
 
 
 @torch.no_grad()

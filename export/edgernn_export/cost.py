@@ -9,7 +9,7 @@ from edgernn.run import Run
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph
-from edgernn_export.quantize import quantize_int8
+from edgernn_export.quantize import quantize
 
 WARM_UP, STEPS = 50, 500
 
@@ -35,4 +35,4 @@ def step_us(run: Run) -> float:
 
 def _build(run: Run) -> bytes:
     card = msgspec.structs.replace(run.card, quantization="int8")
-    return with_card(quantize_int8(build_graph(run.model)), card)
+    return with_card(quantize(build_graph(run.model), "int8"), card)

@@ -16,9 +16,9 @@ from edgernn.errors import EdgernnError
 from edgernn.nets.layers import Stateful
 from edgernn.nets.model import Model
 from edgernn_export.ops import EXPORTED, TRANSLATIONS
+from edgernn_export.trim import shorten, strip
 
 OPSET = 21
-PRODUCER = "edgernn"
 
 
 def build_graph(model: Model, *, inputs: int | None = None) -> onnx.ModelProto:
@@ -66,34 +66,10 @@ def _traced(
     assert program is not None
     model = program.model_proto
     strip(model)
+    shorten(model)
     _check_axes(model)
     onnx.checker.check_model(model)
     return model
-
-
-def strip(model: onnx.ModelProto) -> None:
-    """Remove what the exporter notes of this machine: stack traces, source paths, shapes of its
-    intermediate values. They make up most of a small model, and are nobody's business."""
-    del model.metadata_props[:]
-    del model.graph.value_info[:]
-    del model.graph.metadata_props[:]
-    del model.functions[:]
-    model.producer_name, model.producer_version = PRODUCER, ""
-    model.graph.name, model.doc_string, model.graph.doc_string = PRODUCER, "", ""
-    _strip_items(model.graph)
-    for i, node in enumerate(model.graph.node):
-        node.name = f"{node.op_type}.{i}"
-
-
-def _strip_items(graph: onnx.GraphProto) -> None:
-    """The graph's parts, and those of the graphs inside it."""
-    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
-        del item.metadata_props[:]
-        item.doc_string = ""
-    for node in graph.node:
-        node.name = ""
-        for attribute in node.attribute:
-            _strip_items(attribute.g)
 
 
 class _Flat(nn.Module):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgernn.card import Card
 from edgernn.errors import EdgernnError
 from edgernn.nets.model import Model
 from edgernn.recording import Recording
@@ -44,21 +45,20 @@ def prove(model: bytes, run: Run, *, quantization: str) -> Proof:
     chunks, and, for a part of them, eight side by side in one call a sample, which begin with the
     states that the model has there."""
     x = proof_stream(run.healthy, streams=STREAMS)  # (T, N, C)
-    card = Engine(model).card
-    every = -(-max(int(np.prod(shape)) for shape in card.outputs.values()) // MOST_VALUES)
+    every = sampled_every(Engine(model).card)
     fresh = [state.numpy() for state in run.model.fresh_state(STREAMS)]
-    truth = _model_outputs(run.model, x, every, fresh)
+    truth = model_outputs(run.model, x, every, fresh)
     _check_is_finite(truth)
     first, second = np.split(x[: len(x) // 5], 2)
-    midway = list(_model_outputs(run.model, first, every, fresh).states.values())
-    later = _model_outputs(run.model, second, every, midway)
+    midway = list(model_outputs(run.model, first, every, fresh).states.values())
+    later = model_outputs(run.model, second, every, midway)
     deviations: list[Deviation] = []
     for name, true, given, start, chunks in (
         ("N=1, T=1", _first_stream(truth), x[:, :1], [s[:1] for s in fresh], _single(len(x))),
         (f"N={STREAMS}, ragged chunks", truth, x, fresh, _ragged(len(x))),
         (f"N={STREAMS}, T=1, from states", later, second, midway, _single(len(second))),
     ):
-        got = _engine_outputs(Engine(model), given, chunks, every, start)
+        got = engine_outputs(Engine(model), given, chunks, every, start)
         deviations += compare(name, run, true, got, quantization)
     failures = tuple(d for d in deviations if not d.difference <= d.allowed)
     return Proof(SAMPLES, tuple(deviations), failures)
@@ -95,6 +95,11 @@ def proof_stream(healthy: Recording, *, streams: int, samples: int = SAMPLES) ->
     return np.stack(lanes, axis=1).astype(np.float32)
 
 
+def sampled_every(card: Card) -> int:
+    """Which samples are compared, to bound the memory: every one, or every n-th."""
+    return -(-max(int(np.prod(shape)) for shape in card.outputs.values()) // MOST_VALUES)
+
+
 def golden_stream(healthy: Recording) -> Floats:
     """(T, C) the first healthy samples, some missing, a channel away, another shifted."""
     x = np.concatenate([track.x for track in healthy.tracks])[:GOLDEN_SAMPLES].copy()
@@ -104,7 +109,7 @@ def golden_stream(healthy: Recording) -> Floats:
     return x
 
 
-def _model_outputs(model: Model, x: Floats, every: int, start: Sequence[Floats]) -> Outputs:
+def model_outputs(model: Model, x: Floats, every: int, start: Sequence[Floats]) -> Outputs:
     """Of the trained model in one go, block by block: of each `every`-th sample."""
     state = tuple(map(torch.from_numpy, start))
     parts: list[list[Floats]] = []
@@ -129,7 +134,7 @@ def _check_is_finite(outputs: Outputs) -> None:
         )
 
 
-def _engine_outputs(
+def engine_outputs(
     engine: Engine, x: Floats, chunks: Sequence[int], every: int, start: Sequence[Floats]
 ) -> Outputs:
     rows = np.array([engine.add_stream() for _ in range(x.shape[1])])

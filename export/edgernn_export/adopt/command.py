@@ -25,7 +25,7 @@ from edgernn_export.adopt.healthy import Healthy, read_healthy, read_scaling
 from edgernn_export.adopt.judged import PREDICTS
 from edgernn_export.adopt.proof import Floats, length_of, noise, prove_streaming, streams_of
 from edgernn_export.adopt.walk import Stateful, make_stateful
-from edgernn_export.graph import strip
+from edgernn_export.trim import strip
 
 TASKS = ("none", "forecast", "score")
 
