@@ -19,15 +19,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from runners import healthy
-from test_detectors import a_card, detector, graph
+from test_detectors import CONFIGS, a_card, detector, graph
 
 from edgernn.alarm import Limits
-from edgernn.config import RecordingConfig
+from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.nets import NETWORKS, Detector, NetworkConfig
-from edgernn.recording import write_recording
+from edgernn.recording import read_recording, write_recording
 from edgernn.run import EpochLoss, load_run, save_run
 from edgernn.simulate.pump import parse_fault, simulate_pump
+from edgernn.training.train import train
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import Candidate, Source, prepare, with_card
 from edgernn_export.budget import Budget, parse_budget
@@ -397,6 +398,45 @@ def test_training_on_stores_the_weights_it_trained_with(
     name = "network.layers.0.gru.weight_hh_l0"
     assert not torch.equal(weights[0][name], weights[1][name])
     assert len(np.unique(weights[1][name][0].detach().numpy())) <= 15  # of a row, as int4 has them
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_network_can_be_trained_on(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgernn_export.qat.EPOCHS", 1)
+    write_recording(tmp_path / "healthy.csv", simulate_pump(hours=0.5, seed=1))
+    config = Config(
+        recording=(RecordingConfig(path="healthy.csv"),),
+        network=CONFIGS[kind][0],
+        training=TrainingConfig(epochs=1, streams=8, chunk=64, device="cpu"),
+    )
+    run, _ = train(config, read_recording(tmp_path / "healthy.csv"), name=kind)
+    trained = train_on(prepare(run), tmp_path, "int4")
+    before, after = (dict(one.model.named_parameters()) for one in (run, trained))
+    biases = [name for name in before if "bias" in name]  # they carry the calibrated spread
+    assert all(torch.equal(before[name], after[name]) for name in biases)
+    assert apart(trained) < 0.05  # what was rounded stays as it is
+
+
+def apart(run: "Run") -> float:
+    """Largest difference of a score below 6 that storing weights as int4 makes, on healthy data."""
+    source = prepare(run)
+    x = healthy_lanes(run.healthy)[:200]
+    theirs = model_outputs(run.model, x, 1, [s.numpy() for s in run.model.fresh_state(8)])
+    engine = Engine(with_card(quantize(source.graph, "int4", moments=source.moments), run.card))
+    fresh = [np.zeros((8, *s.shape), np.float32) for s in engine.card.states]
+    ours = engine_outputs(engine, x, [len(x)], 1, fresh)
+    return largest(np.minimum(ours.said["score"], 6), np.minimum(theirs.said["score"], 6))
+
+
+def test_training_on_with_other_recordings_is_refused(folder: Path) -> None:
+    write_recording(folder.with_name("healthy.csv"), simulate_pump(hours=3, seed=2))
+    with pytest.raises(
+        EdgernnError,
+        match=r"^--qat: the run's recordings have changed since it was trained \(another data hash",
+    ):
+        train_on(prepare(load_run(folder)), folder, "int8")
 
 
 def test_training_on_without_the_recordings_is_refused(folder: Path) -> None:

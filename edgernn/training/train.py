@@ -234,7 +234,7 @@ def _origin(config: Config, stretches: Stretches, spill: Spill) -> Origin:
     pieces = [*stretches.fit, *stretches.validation, *stretches.calibration]
     del plain["training"]["memory_gb"]  # where samples are kept changes no weight
     keys = {key: plain[key] for key in ("task", "network", "head", "forecast", "score", "training")}
-    return Origin(keys, _hash(pieces, spill))
+    return Origin(keys, hash_samples(pieces, spill))
 
 
 def _reach(model: Model, stretches: Stretches, training: TrainingConfig) -> Reach:
@@ -290,12 +290,13 @@ def _provenance(config: Config, pieces: Sequence[Track], spill: Spill) -> Proven
         torch=str(torch.__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.training.seed,
-        data_hash=_hash(pieces, spill),
+        data_hash=hash_samples(pieces, spill),
         config_hash=hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest(),
     )
 
 
-def _hash(pieces: Sequence[Track], spill: Spill) -> str:
+def hash_samples(pieces: Sequence[Track], spill: Spill = IN_MEMORY) -> str:
+    """SHA-256 of all samples (T, C), hex: what `Provenance.data_hash` says was learnt from."""
     data = hashlib.sha256()
     for piece in spill.one_by_one(pieces):
         data.update(np.ascontiguousarray(piece.x).data)
