@@ -66,13 +66,20 @@ def _samples(health: dict[str, Any] | None) -> int:
 
 @contextmanager
 def agent(
-    folder: Path, artefact: Path, broker: Mosquitto, *, output: str = "", more: str = ""
+    folder: Path,
+    artefact: Path,
+    broker: Mosquitto,
+    *,
+    output: str = "",
+    store: str = "",
+    more: str = "",
 ) -> Iterator["subprocess.Popen[str]"]:
-    """An agent called "pi"; `output` are more lines of [output], `more` further tables."""
+    """An agent called "pi"; `output` and `store` are more lines of these tables, `more` further
+    ones. What it keeps is in `folder`: the next one there goes on."""
     path = folder / "agent.toml"
     path.write_text(
         f'model = "{artefact}"\nnode = "pi"\n[output]\nhealth_every_s = 0.2\n{output}\n'
-        f'[broker]\naddress = "{broker.address}"\n{more}'
+        f'[store]\npath = "agent.db"\n{store}\n[broker]\naddress = "{broker.address}"\n{more}'
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "edgernn", "agent", str(path)], stderr=subprocess.PIPE, text=True
