@@ -279,6 +279,73 @@ def test_a_loop_is_refused_although_a_recurrent_node_is_beside_it() -> None:
     )
 
 
+def layer(*, opset: int = 15) -> Graph:
+    """A GRU that gives `s` (T, N, H), and nothing behind it yet."""
+    g = Graph(opset=opset)
+    g.add("GRU", ["x", *g.weights("GRU", CHANNELS, "l")], "y", hidden_size=HIDDEN)
+    g.add("Squeeze", ["y", g.store(np.array([1]), "i1")], "s")
+    return g
+
+
+def filled() -> onnx.ModelProto:
+    g = layer()
+    g.add("Shape", ["x"], "shape")
+    g.add("ConstantOfShape", ["shape"], "zeros")
+    g.add("Neg", ["zeros"], "minus")
+    g.add("Add", ["x", "minus"], "output")
+    return g.model(["t", "n"], "output")
+
+
+def misshapen() -> onnx.ModelProto:
+    g = layer()
+    shape = g.store(np.array([3, 3]), "shape")
+    g.add("Reshape", [g.store(np.ones(4, np.float32), "k"), shape], "square")
+    g.add("Mul", ["s", "square"], "output")
+    return g.model(["t", "n"], "output")
+
+
+def named(name: str) -> onnx.ModelProto:
+    g = layer()
+    g.add("Tanh", ["s"], name)
+    return g.model(["t", "n"], name)
+
+
+def sparse(opset: int) -> onnx.ModelProto:
+    g = layer(opset=opset)
+    g.add("Mul", ["s", "k"], "output")
+    model = g.model(["t", "n"], "output")
+    values = onnx.numpy_helper.from_array(np.ones(1, np.float32), "k")
+    places = onnx.numpy_helper.from_array(np.array([2]), "")
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, places, [HIDDEN]))
+    return model
+
+
+def beside_a_sequence() -> onnx.ModelProto:
+    model = named("output")
+    more = onnx.helper.make_tensor_sequence_value_info("q", onnx.TensorProto.FLOAT, None)
+    model.graph.input.append(more)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (filled, "'the_Neg_4' (Neg): input 0 is expected to follow from the samples"),
+        (misshapen, "'the_Reshape_2' (Reshape): cannot be calculated beforehand: cannot reshape"),
+        (lambda: named("c0"), "output 'c0': a name that is needed; rename it"),
+        (lambda: named("v0.0"), "output 'v0.0': a name that is needed; rename it"),
+        (lambda: sparse(15), "cannot be brought to opset 21: Input k is undefined!"),
+        (lambda: sparse(21), "'k': sparse weights; store them densely"),
+        (beside_a_sequence, "input 'q': expected a tensor, got a sequence"),
+    ],
+)
+def test_an_odd_graph_is_refused_in_a_sentence(
+    make: Callable[[], onnx.ModelProto], said: str
+) -> None:
+    message = refusal(make())
+    assert message.startswith("m.onnx: ") and said in message
+
+
 def with_initial(array: Floats) -> onnx.ModelProto:
     g = Graph()
     initial = g.store(array, "initial")
