@@ -17,6 +17,8 @@ from edgernn_device.trust import ANY, Trust, admit, read_artefact
 Floats = NDArray[np.float32]
 Rows = NDArray[np.intp]
 
+NUMBERS = "tensor(float)"
+"""What everything is, going in and coming out."""
 FIRST_CAPACITY = 16
 """Rows in a new arena; it doubles when full."""
 
@@ -142,9 +144,23 @@ def _check_graph(session: ort.InferenceSession, card: Card, where: str) -> None:
         raise EdgernnError(f"{where}: the graph takes {found}, its card says {inputs}")
     if (names := [o.name for o in session.get_outputs()]) != outputs:
         raise EdgernnError(f"{where}: the graph gives {names}, its card says {outputs}")
-    for output in session.get_outputs()[: len(card.outputs)]:
-        if tuple(output.shape[2:]) != card.outputs[output.name]:
+    shapes = {**card.outputs} | {f"{s.name}.next": s.shape for s in card.states}
+    for output in session.get_outputs():
+        found_shape = tuple(output.shape[2 if output.name in card.outputs else 1 :])
+        if found_shape != shapes[output.name]:
             raise EdgernnError(
-                f"{where}: the graph gives {output.name} as {list(output.shape[2:])} a sample, its "
-                f"card says {list(card.outputs[output.name])}"
+                f"{where}: the graph gives {output.name} as {list(found_shape)} a sample, its "
+                f"card says {list(shapes[output.name])}"
+            )
+    for value in (*session.get_inputs(), *session.get_outputs()):
+        if value.type != NUMBERS:
+            raise EdgernnError(
+                f"{where}: the graph has {value.name} as {value.type}, not {NUMBERS}"
+            )
+    for value in session.get_inputs():
+        free = value.shape[: 2 if value.name == "x" else 1]
+        if any(isinstance(size, int) for size in free):
+            raise EdgernnError(
+                f"{where}: the graph takes {value.name} as {value.shape} only; expected any number "
+                "of samples and streams"
             )
