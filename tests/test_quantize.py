@@ -13,6 +13,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from cards import make_card
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ from edgernn_export.compare import count_flips, largest
 from edgernn_export.graph import build_graph
 from edgernn_export.latency import Latency, measure_latency
 from edgernn_export.qat import train_on
-from edgernn_export.quality import Quality
+from edgernn_export.quality import Piece, Quality, _auc_pr_loss
 from edgernn_export.quantize import MODES, computes_in_integers, quantize, stored_as
 from edgernn_export.rounding import healthy_lanes, measure_moments, rounded_weight
 from edgernn_export.storage import largest_of, store_float16, to_integers
@@ -312,6 +313,16 @@ def test_times_are_above_zero_and_grow_with_streams() -> None:
     (latency,) = measure_latency({"none": artefact}, healthy(100, 1, seed=0)[:, 0]).values()
     assert 0 < latency.us_1 < latency.us_1024
     assert 0 < latency.us_sample < latency.us_1
+
+
+def test_a_labelled_piece_shorter_than_the_delay_adds_nothing() -> None:
+    card = make_card(delay=7, warm_up=7)
+    score = np.arange(60, dtype=np.float32)[:, None]
+    whole = Piece(score[:, None], np.arange(60) >= 30), score, score[::-1]
+    short = Piece(score[:4, None], np.ones(4, np.bool_)), score[:4], score[:4]
+    alone = _auc_pr_loss(card, [whole])
+    assert alone is not None and alone > 0.1
+    assert _auc_pr_loss(card, [whole, short]) == alone
 
 
 # the command
