@@ -225,6 +225,13 @@ def test_two_keys_are_two(tmp_path: Path) -> None:
     assert generate(tmp_path / "a")[2] != generate(tmp_path / "b")[2]
 
 
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_keys_need_a_name(name: str) -> None:
+    with pytest.raises(EdgernnError) as caught:
+        generate(Path(name))
+    assert str(caught.value) == f"{name}: expected a name for the keys, such as keys/plant"
+
+
 def test_a_key_read_back_signs_as_the_one_that_was_made(tmp_path: Path, unsigned: bytes) -> None:
     private, _, key = generate(tmp_path / "a")
     assert Engine(sign(unsigned, read_private_key(private)), trust=Trust((key,))).signed_by
