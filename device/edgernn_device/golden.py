@@ -65,7 +65,7 @@ def largest_difference(engine: Engine, golden: Golden, *, where: str) -> float:
     """
     channels = len(engine.card.channels)
     x = _decode(golden.x)
-    if len(x) != golden.samples * channels:
+    if not golden.samples or len(x) != golden.samples * channels:
         raise EdgernnError(
             f"{where}: damaged golden vectors: {len(x)} values for {golden.samples} samples of "
             f"{channels} channels"

@@ -31,7 +31,8 @@ def verify(model: bytes, *, where: str) -> Verified:
     Raises EdgernnError if it says something else here, if it cannot be read, or if the process was
     ended: an ONNX Runtime built for another CPU ends with an illegal instruction.
     """
-    command = [sys.executable, "-m", "edgernn_device.verify", where]
+    # -P: no module of the folder that it happens to run in
+    command = [sys.executable, "-P", "-m", "edgernn_device.verify", where]
     try:
         done = subprocess.run(
             command, input=model, capture_output=True, timeout=PATIENCE_S, check=False
@@ -54,24 +55,36 @@ def verify_once(model: bytes, *, where: str) -> Verified | None:
     """`verify`, unless these bytes passed with this ONNX Runtime on this machine before: None."""
     digest = hashlib.sha256(model).hexdigest()
     name = f"{digest}-{version('onnxruntime')}-{platform.machine()}"
-    mark = _folder() / name
-    if mark.exists():
+    folder = _folder()
+    if folder is not None and _is_there(folder / name):
         return None
     found = verify(model, where=where)
-    try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-    except OSError:
-        pass  # a read-only system: it is verified at every start
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+        except OSError:
+            pass  # a read-only system: it is verified at every start
     return found
 
 
-def _folder() -> Path:
-    """Where it is kept which artefacts passed: systemd's StateDirectory, or the user's own."""
+def _folder() -> Path | None:
+    """Where it is kept which artefacts passed: systemd's StateDirectory, or the user's own; None
+    where there is neither."""
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.partition(":")[0]) / "verified"
-    own = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    try:
+        own = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError:  # a user without a home
+        return None
     return Path(own) / "edgernn" / "verified"
+
+
+def _is_there(mark: Path) -> bool:
+    try:
+        return mark.exists()
+    except OSError:  # its folder may not be looked into
+        return False
 
 
 def _verify_here(model: bytes, where: str) -> Verified:

@@ -58,7 +58,9 @@ def test_what_differs_is_named(engine: Engine, golden: Golden, part: str) -> Non
         largest_difference(engine, changed, where="a.onnx")
 
 
-@pytest.mark.parametrize("change", [{"outputs": {}}, {"samples": 47}, {"x": b""}])
+@pytest.mark.parametrize(
+    "change", [{"outputs": {}}, {"samples": 47}, {"x": b""}, {"samples": 0, "x": b""}]
+)
 def test_golden_vectors_that_do_not_fit_are_refused(
     engine: Engine, golden: Golden, change: dict[str, object]
 ) -> None:
@@ -98,6 +100,33 @@ def test_a_read_only_state_directory_is_no_obstacle(
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "file"))
     assert verify_once(artefact.read_bytes(), where="a.onnx") is not None
     assert verify_once(artefact.read_bytes(), where="a.onnx") is not None
+
+
+def test_a_state_directory_that_cannot_be_looked_into_is_no_obstacle(
+    artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / ("long" * 100)))
+    assert verify_once(artefact.read_bytes(), where="a.onnx") is not None
+
+
+def test_a_user_without_a_home_is_no_obstacle(
+    artefact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert verify_once(artefact.read_bytes(), where="a.onnx") is not None
+
+
+def test_a_module_in_the_folder_where_it_runs_is_not_run(
+    artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('it was run')\n")
+    monkeypatch.chdir(tmp_path)
+    assert verify(artefact.read_bytes(), where="a.onnx").samples == 48
 
 
 def test_the_agent_does_not_start_with_an_artefact_that_says_something_else(
