@@ -346,6 +346,20 @@ def test_an_odd_graph_is_refused_in_a_sentence(
     assert message.startswith("m.onnx: ") and said in message
 
 
+def dequantized(g: Graph) -> str:
+    stored = g.store(np.arange(-8, 8, dtype=np.int8).reshape(HIDDEN, 4), "stored")
+    return g.add("DequantizeLinear", [stored, g.store(np.float32(0.1), "scale")], "kernel")
+
+
+def test_weights_stored_as_integers_stream() -> None:
+    g = layer(opset=21)
+    g.add("MatMul", ["s", dequantized(g)], "output")
+    x = samples()
+    model = g.model(["t", "n"], "output")
+    (true,) = ReferenceEvaluator(model).run(None, {"x": x})
+    assert_streams(adopted(model).model, x, np.asarray(true))
+
+
 def with_initial(array: Floats) -> onnx.ModelProto:
     g = Graph()
     initial = g.store(array, "initial")
@@ -363,6 +377,16 @@ def test_an_initial_state_of_different_values_is_refused() -> None:
     array = np.arange(STREAMS * HIDDEN, dtype=np.float32).reshape(1, STREAMS, HIDDEN)
     assert "'the_GRU_0' (GRU): starts from an initial h of different values" in refusal(
         with_initial(array)
+    )
+
+
+def test_layout_1_that_onnxs_reference_does_not_run_either_is_refused() -> None:
+    g = Graph(opset=18)  # the reference has this DequantizeLinear from 19 on
+    g.add("GRU", ["x", *g.weights("GRU", CHANNELS, "l")], "y", hidden_size=HIDDEN, layout=1)
+    g.add("Squeeze", ["y", g.store(np.array([2]), "i2")], "s")
+    g.add("MatMul", ["s", dequantized(g)], "output")
+    assert "m.onnx: layout 1, which ONNX Runtime does not run, nor ONNX's reference: " in refusal(
+        g.model(["n", "t"], "output")
     )
 
 
@@ -453,6 +477,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         exported(Net("GRU", 1, "last"), dynamo=False, free={"x": {0: "n", 1: "t"}}),
         made / "last.onnx",
     )
+    g = layer()
+    g.add("Cast", ["s"], "output", to=onnx.TensorProto.DOUBLE)
+    model = g.model(["t", "n"], "output")
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    onnx.save_model(model, made / "double.onnx")
     return made
 
 
@@ -591,6 +620,7 @@ def test_rows_labelled_as_faults_are_not_healthy(tmp_path: Path) -> None:
         ("channel,mean,std\na,1,x", "line 2: expected numbers"),
         ("channel,mean,std\na,1,0", "line 2: expected a mean and an std above 0"),
         ("channel,mean,std\nb,1,1", "channel a is missing"),
+        ("channel,mean,std\na,1,1\na,2,1", "line 3: channel a is there twice"),
     ],
 )
 def test_a_scaling_that_makes_no_sense_is_refused(text: str, said: str, tmp_path: Path) -> None:
@@ -616,6 +646,10 @@ def test_a_scaling_that_makes_no_sense_is_refused(text: str, said: str, tmp_path
         (
             ["lstm.onnx", "--task", "forecast", *OPTIONS, "--horizon", "2"],
             "expected 2 × 3 values a sample",
+        ),
+        (
+            ["double.onnx", "--task", "forecast", *OPTIONS],
+            "double.onnx: output 'output': expected float32, got DOUBLE",
         ),
         (["scale.csv"], "scale.csv: not a readable ONNX file"),
         (["no.onnx"], "no.onnx: no such file"),
