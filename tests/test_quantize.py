@@ -481,3 +481,8 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_built(
 def test_a_goal_is_for_auto_alone(folder: Path) -> None:
     done = run_export(folder, "--optimise", "size")
     assert "--optimise is for --quantize auto, here --quantize int8" in done.output
+
+
+def test_training_on_is_for_integers_alone(folder: Path) -> None:
+    done = run_export(folder, "--quantize", "float16", "--qat")
+    assert "--qat is for weights of integers, here --quantize float16" in done.output
