@@ -281,10 +281,11 @@ def test_the_commands_make_a_key_sign_and_check(
     assert artefact.read_bytes() == copy.read_bytes()
     shown = edgernn("inspect", artefact, "--trusted-key", tmp_path / "hall.pub").stdout
     assert f"  signature  of key {key.id}, valid\n" in shown
-    refused = edgernn("inspect", artefact, "--trusted-key", KEY)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.count("\n") == 1
-    assert f"signed by key {key.id}, which is not trusted" in refused.stderr
+    for command in ("inspect", "verify"):
+        refused = edgernn(command, artefact, "--trusted-key", KEY)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.count("\n") == 1
+        assert f"signed by key {key.id}, which is not trusted" in refused.stderr
 
 
 def test_inspect_names_the_key_of_a_signature_that_it_did_not_check(
