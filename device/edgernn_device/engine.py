@@ -37,10 +37,13 @@ class Engine:
         """Id of the key; checked only if `trust` has keys."""
         self.hash = hashlib.sha256(model).hexdigest()
         self.size_bytes = len(model)
+        try:
+            self._outputs = [output.name for output in self._session.get_outputs()]
+            _check_graph(self._session, self.card, where)
+        except UnicodeDecodeError as exc:
+            raise EdgernnError(f"{where}: damaged graph: a name in it is no text") from exc
         self._names = [state.name for state in self.card.states]
-        self._outputs = [output.name for output in self._session.get_outputs()]
         self._said = len(self.card.outputs)
-        _check_graph(self._session, self.card, where)
         self._arena: list[Floats] = [np.empty((0, *s.shape), np.float32) for s in self.card.states]
         self._free: list[int] = []
 

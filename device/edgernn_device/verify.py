@@ -96,7 +96,13 @@ def _verify_here(model: bytes, where: str) -> Verified:
     golden = read_golden(engine, where=where)
     if golden is None:
         return Verified(0, 0.0)
-    return Verified(golden.samples, largest_difference(engine, golden, where=where))
+    try:
+        return Verified(golden.samples, largest_difference(engine, golden, where=where))
+    except EdgernnError:
+        raise
+    except Exception as exc:  # ONNX Runtime raises a dozen unrelated types
+        detail = " ".join(str(exc).split())[:200]
+        raise EdgernnError(f"{where}: does not run here: {detail}") from exc
 
 
 if __name__ == "__main__":

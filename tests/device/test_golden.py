@@ -68,6 +68,24 @@ def test_golden_vectors_that_do_not_fit_are_refused(
         largest_difference(engine, msgspec.structs.replace(golden, **change), where="a.onnx")
 
 
+def test_golden_vectors_that_are_no_text_are_damaged(artefact: Path) -> None:
+    content = artefact.read_bytes().replace(b'{"samples":', b'{"sampl\xffs":')
+    with pytest.raises(EdgernnError, match=r"^a\.onnx: damaged golden vectors: "):
+        verify(content, where="a.onnx")
+
+
+def test_what_onnx_runtime_says_while_it_runs_is_said(
+    artefact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("non-zero status code\nin node Add.1")
+
+    monkeypatch.setattr(Engine, "run", fail)
+    with pytest.raises(EdgernnError) as caught:
+        module._verify_here(artefact.read_bytes(), "a.onnx")
+    assert str(caught.value) == "a.onnx: does not run here: non-zero status code in node Add.1"
+
+
 def test_a_file_that_is_no_artefact_is_said() -> None:
     with pytest.raises(EdgernnError, match=r"^a\.onnx: not a readable ONNX file"):
         verify(b"nothing", where="a.onnx")
