@@ -1,7 +1,6 @@
 """`edgernn verify`: the artefact's golden vectors on this machine's own CPU, in a child process."""
 
 import hashlib
-import os
 import platform
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from edgernn.errors import EdgernnError
+from edgernn_device.folders import state_folder
 
 PATIENCE_S = 120.0
 
@@ -55,29 +55,25 @@ def verify_once(model: bytes, *, where: str) -> Verified | None:
     """`verify`, unless these bytes passed with this ONNX Runtime on this machine before: None."""
     digest = hashlib.sha256(model).hexdigest()
     name = f"{digest}-{version('onnxruntime')}-{platform.machine()}"
-    folder = _folder()
-    if folder is not None and _is_there(folder / name):
+    mark = _mark(name)
+    if mark is not None and _is_there(mark):
         return None
     found = verify(model, where=where)
-    if folder is not None:
+    if mark is not None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).touch()
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
         except OSError:
             pass  # a read-only system: it is verified at every start
     return found
 
 
-def _folder() -> Path | None:
-    """Where it is kept which artefacts passed: systemd's StateDirectory, or the user's own; None
-    where there is neither."""
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.partition(":")[0]) / "verified"
+def _mark(name: str) -> Path | None:
+    """The file that says that it passed; None where nothing can be kept."""
     try:
-        own = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    except RuntimeError:  # a user without a home
+        return state_folder() / "verified" / name
+    except EdgernnError:
         return None
-    return Path(own) / "edgernn" / "verified"
 
 
 def _is_there(mark: Path) -> bool:

@@ -14,6 +14,7 @@ from edgernn.errors import EdgernnError
 from edgernn_device import verify as module
 from edgernn_device.cli import verify as verify_command
 from edgernn_device.engine import Engine
+from edgernn_device.folders import state_folder
 from edgernn_device.golden import Golden, largest_difference, read_golden
 from edgernn_device.verify import verify, verify_once
 
@@ -136,6 +137,8 @@ def test_a_user_without_a_home_is_no_obstacle(
     for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(EdgernnError, match=r"this user has no home; set STATE_DIRECTORY$"):
+        state_folder()
     assert verify_once(artefact.read_bytes(), where="a.onnx") is not None
 
 
