@@ -7,9 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from mosquitto import Mosquitto
+from typing import Any, Protocol
 
 from edgernn.alarm import Limits
 from edgernn_device.address import Access, BrokerAddress, Credentials
@@ -23,10 +21,17 @@ from edgernn_device.replay import replay
 PATIENCE_S = 30.0
 
 
+class HasAddress(Protocol):
+    """A broker of any kind."""
+
+    @property
+    def address(self) -> str: ...
+
+
 class Listener:
     """Everything under edgernn/, by topic."""
 
-    def __init__(self, broker: Mosquitto, credentials: Credentials | None = None) -> None:
+    def __init__(self, broker: HasAddress, credentials: Credentials | None = None) -> None:
         self.messages: dict[str, list[Any]] = {}
         self._changed = threading.Condition()
         self._link = Link(
@@ -73,7 +78,7 @@ def _samples(health: dict[str, Any] | None) -> int:
 def agent(
     folder: Path,
     artefact: Path,
-    broker: Mosquitto,
+    broker: HasAddress,
     *,
     output: str = "",
     store: str = "",
@@ -108,7 +113,7 @@ def make_monitor(artefact: Path, *, max_streams: int = 100) -> Monitor:
     )
 
 
-def play(broker: Mosquitto, recording: Path, *streams: str) -> int:
+def play(broker: HasAddress, recording: Path, *streams: str) -> int:
     access = Access(address=BrokerAddress.parse(broker.address))
     return replay(recording, access, streams=streams, speed=0).samples
 
