@@ -168,7 +168,7 @@ def _task(card: Card) -> tuple[str, ...]:
         case "classify":
             return (
                 f"  task       classify: {', '.join(card.classes)}",
-                f"  proven     every probability within {card.tolerance:g} of what it was made from",
+                f"  proven     every probability within {card.tolerance:g} of its source",
             )
         case "forecast":
             ahead_s = card.horizon * card.period_s
@@ -183,5 +183,5 @@ def _task(card: Card) -> tuple[str, ...]:
         f"  alarm      at score {limits.enter:.2f} for {rule.false_alarms} false alarms; off "
         f"below {limits.leave:.2f} for {rule.recover_s:g} s, then quiet for "
         f"{rule.cooldown_s:g} s; minimum duration {rule.min_duration_s:g} s",
-        f"  proven     every score within {card.tolerance:g} of what it was made from",
+        f"  proven     every score within {card.tolerance:g} of its source",
     )
