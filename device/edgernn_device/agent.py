@@ -15,7 +15,7 @@ from edgernn import __version__
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
 from edgernn_device.link import Link, Message
-from edgernn_device.monitor import Monitor, Outcome, StreamState
+from edgernn_device.monitor import Monitor, Outcome
 from edgernn_device.payload import PayloadError, RawSample, decode
 from edgernn_device.tasks import make_task
 from edgernn_device.topics import TopicError
@@ -70,6 +70,10 @@ class Agent:
             make_task(config, engine, where=where),
             rule=config.stream_rule(card),
             max_streams=config.input.max_streams,
+            node=self._topics.node,
+            silence=config.silence(card),
+            odd=config.input.not_a_number,
+            before_2000=config.input.before_2000,
         )
         self._inbox: queue.Queue[Message] = queue.Queue(config.input.inbox)
         self._must_say_all = threading.Event()
@@ -82,11 +86,9 @@ class Agent:
             availability=self._topics.availability,
             keepalive_s=config.broker.keepalive_s,
         )
-        self._stale_after_s = config.stale_after_s(card)
-        self._heard_s: dict[str, float] = {}
-        """Stream → monotonic time of its last sample that was scored."""
-        self._said: dict[str, str] = {}
-        """Stream → state last published."""
+        self._period_s = card.period_s
+        self._said: dict[str, tuple[str, tuple[str, ...]]] = {}
+        """Stream → state and faults last published."""
         self._notices: dict[tuple[str, str], bytes] = {}
         """(stream, kind) → what was last published, to be said again to a broker that forgot it."""
         self._score_said_s: dict[str, float] = {}
@@ -154,11 +156,10 @@ class Agent:
         samples: list[tuple[str, RawSample]] = []
         for message in messages:
             samples += self._decode(message)
-        outcome = self._monitor.take(samples)
+        outcome = self._monitor.take(samples, now_s=time.monotonic())
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
-        self._heard_s.update(dict.fromkeys(outcome.streams, time.monotonic()))
         self._publish(outcome)
         for message in messages:
             self._link.ack(message)
@@ -168,7 +169,12 @@ class Agent:
     def _decode(self, message: Message) -> list[tuple[str, RawSample]]:
         try:
             stream = self._pattern.stream_of(message.topic)
-            found = decode(message.payload, received_s=time.time())
+            found = decode(
+                message.payload,
+                received_s=time.time(),
+                period_s=self._period_s,
+                heard_s=message.received_s,
+            )
         except PayloadError as exc:
             self._refuse(exc.reason, message, exc.detail)
             return []
@@ -204,6 +210,8 @@ class Agent:
             self._say_notice(notice.stream, notice.kind)
         for name in outcome.streams:
             self._say_state(name)
+        for name in outcome.forgotten:
+            self._unsay(name)
         if self._config.output.scores:
             for name, scored in outcome.scores.items():
                 if self._is_score_due(name):
@@ -221,13 +229,21 @@ class Agent:
         self._score_said_s[name] = now_s
         return True
 
-    def _say_state(self, name: str, *, is_stale: bool = False) -> None:
+    def _unsay(self, name: str) -> None:
+        """A stream that was forgotten: nothing retained speaks of it."""
+        self._said.pop(name, None)
+        self._score_said_s.pop(name, None)
+        self._link.publish(self._topics.state(name), b"", qos=1, retain=True)
+        for key in [key for key in self._notices if key[0] == name]:
+            del self._notices[key]
+            self._link.publish(self._topics.notice(*key), b"", qos=1, retain=True)
+
+    def _say_state(self, name: str) -> None:
         """Publish a stream's state if it changed."""
         state = self._monitor.state_of(name)
-        if is_stale:
-            state = StreamState(state="stale", score=None, since=state.since)
-        if self._said.get(name) != state.state:
-            self._said[name] = state.state
+        said = (state.state, state.faults)
+        if self._said.get(name) != said:
+            self._said[name] = said
             payload = msgspec.json.encode(state)
             self._link.publish(self._topics.state(name), payload, qos=1, retain=True)
 
@@ -248,10 +264,7 @@ class Agent:
 
     def _look_at_clocks(self) -> None:
         now_s = time.monotonic()
-        for name, heard_s in self._heard_s.items():
-            if now_s - heard_s > self._stale_after_s and self._said.get(name, "stale") != "stale":
-                logger.warning("%s: silent for %.0f s", name, now_s - heard_s)
-                self._say_state(name, is_stale=True)
+        self._publish(self._monitor.look_at_clock(now_s))
         if now_s - self._health_s >= self._config.output.health_every_s:
             self._say_health()
 
@@ -272,7 +285,7 @@ class Agent:
             model_hash=monitor.engine.hash,
             rss_mb=round(_resident_bytes() / 1e6, 1),
             streams=len(monitor.streams),
-            stale=sum(state == "stale" for state in self._said.values()),
+            stale=len(monitor.silence),
             messages=self._messages,
             samples=monitor.samples,
             samples_per_s=round((monitor.samples - self._health_samples) / since_s, 1),

@@ -66,6 +66,9 @@ class Alarms:
         memory.alarm.reset()
         memory.score = math.nan
 
+    def shift(self, stream: Stream, by_s: float) -> None:
+        self._of[stream.name].alarm.shift(by_s)
+
     def forget(self, stream: Stream) -> None:
         del self._of[stream.name]
 

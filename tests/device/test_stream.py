@@ -24,7 +24,7 @@ class Feed:
     def send(self, times: Iterable[float], seqs: Iterable[int | None] | None = None) -> "Feed":
         times = list(times)
         for time_s, seq in zip(times, seqs or [None] * len(times), strict=True):
-            self.steps += self.stream.admit(time_s, X, seq=seq, counts=self.counts)
+            self.steps += self.stream.admit(time_s, list(X), seq=seq, counts=self.counts)
         return self
 
     @property
