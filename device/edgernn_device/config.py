@@ -81,7 +81,7 @@ class SensorsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stuck_factor: float = 10.0
     """A value stands this many times longer than it ever did while training ..."""
     stuck_after: int = 60
-    """... and at least for so many samples."""
+    """... and at least for so many samples, and as many periods."""
     range_margin: float = 4.0
     """A value is this many times the range of training outside it ..."""
     range_after: int = 3
@@ -89,7 +89,7 @@ class SensorsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     range_recover: int = 30
     """Samples in range until that is over."""
     silent_after: int = 60
-    """So many samples came without this channel."""
+    """For so many periods the stream's samples came without this channel."""
 
 
 class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,9 +99,9 @@ class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Below it a value cannot be, and is missing; None = any can."""
     high: float | None = None
     stuck_after: int | None = None
-    """Samples; 0 = it may stand still."""
+    """Samples and periods; 0 = it may stand still."""
     silent_after: int | None = None
-    """Samples; 0 = it may be missing."""
+    """Periods; 0 = it may be missing."""
 
 
 class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -256,6 +256,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 _channel_rule(one, self.channels.get(one.name, ChannelConfig()), self.sensors)
                 for one in card.channels
             ],
+            period_s=card.period_s,
             range_after=self.sensors.range_after,
             range_recover=self.sensors.range_recover,
         )

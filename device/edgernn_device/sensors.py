@@ -4,12 +4,21 @@ A fault has an edge on when it has lasted, and an edge off when it is over.
 """
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
 
 STUCK, RANGE, SILENT = "stuck", "range", "silent"
+LARGEST = sys.float_info.max
+"""No sensor reads infinity."""
+NEVER = 1 << 62
+"""Samples."""
+SLACK = 0.9
+"""Share of a duration that will do: clocks differ, and samples come unevenly."""
+FEWEST_SILENT = 3
+"""Samples without a channel; one that is late is not silent."""
 
 
 class ChannelRule(msgspec.Struct, frozen=True):
@@ -22,15 +31,16 @@ class ChannelRule(msgspec.Struct, frozen=True):
     """Below it a value is said to be out of range, and scored all the same."""
     usual_high: float = math.inf
     stuck_after: int = 0
-    """So many samples with one and the same value: stuck; 0 = never."""
+    """Stuck with one and the same value in so many samples, and for as many periods; 0 = never."""
     silent_after: int = 0
-    """So many samples without a value: silent; 0 = never."""
+    """Silent without a value for so many periods in which others came; 0 = never."""
 
 
 class SensorRule(msgspec.Struct, frozen=True):
     """What every stream of an agent has in common."""
 
     channels: tuple[ChannelRule, ...]
+    period_s: float
     range_after: int
     """Values out of range in a row, until it is said."""
     range_recover: int
@@ -39,19 +49,27 @@ class SensorRule(msgspec.Struct, frozen=True):
     """C: the narrower of the two ranges, where looking closer begins."""
     high: tuple[float, ...]
     stuck_after: tuple[int, ...]
-    """C: samples in a row that do not change the value; below 1 = never."""
+    """C: samples in a row that do not change the value, from which on looking closer begins."""
 
     @classmethod
     def of(
-        cls, channels: Sequence[ChannelRule], *, range_after: int = 3, range_recover: int = 30
+        cls,
+        channels: Sequence[ChannelRule],
+        *,
+        period_s: float,
+        range_after: int = 3,
+        range_recover: int = 30,
     ) -> "SensorRule":
         return cls(
             channels=tuple(channels),
+            period_s=period_s,
             range_after=range_after,
             range_recover=range_recover,
-            low=tuple(max(one.low, one.usual_low) for one in channels),
-            high=tuple(min(one.high, one.usual_high) for one in channels),
-            stuck_after=tuple(one.stuck_after - 1 for one in channels),
+            low=tuple(max(one.low, one.usual_low, -LARGEST) for one in channels),
+            high=tuple(min(one.high, one.usual_high, LARGEST) for one in channels),
+            stuck_after=tuple(
+                one.stuck_after - 1 if one.stuck_after else NEVER for one in channels
+            ),
         )
 
 
@@ -95,6 +113,7 @@ class Sensors:
 
     __slots__ = (
         "_high",
+        "_is_stuck",
         "_last",
         "_low",
         "_rule",
@@ -117,6 +136,7 @@ class Sensors:
         self._stuck_after = rule.stuck_after
         self._last = [math.nan] * len(channels)
         self._still = [0] * len(channels)  # samples in a row that did not change the value
+        self._is_stuck = [False] * len(channels)
         self._since_s = [math.nan] * len(channels)  # time of the first sample with that value
         self._runs: list[dict[str, _Run] | None] = [None] * len(channels)  # of range and silence
         self._time_s = -math.inf
@@ -124,7 +144,7 @@ class Sensors:
     @property
     def names(self) -> list[tuple[int, str]]:
         """What is wrong now: (channel, kind)."""
-        found = [(c, STUCK) for c in range(len(self._still)) if self._is_stuck(c)]
+        found = [(c, STUCK) for c, is_stuck in enumerate(self._is_stuck) if is_stuck]
         for c, runs in enumerate(self._runs):
             found += [(c, kind) for kind, run in (runs or {}).items() if run.is_on]
         return sorted(found)
@@ -139,8 +159,8 @@ class Sensors:
                 still[c] += 1
                 if still[c] == 1:
                     self._since_s[c] = self._time_s
-                if still[c] == stuck_after[c]:
-                    self._say(STUCK, c, self._since_s[c], (time_s, value, still[c] + 1))
+                if still[c] >= stuck_after[c]:
+                    self._stand(c, time_s, value)
             elif low[c] <= value <= high[c]:
                 last[c] = value
                 if still[c]:
@@ -173,9 +193,10 @@ class Sensors:
     def _doubt(self, c: int, time_s: float, value: float, counts: Counter[str]) -> float:
         """A value that is missing, or outside one of its ranges: what is to be scored of it."""
         if value != value:
-            rule = self._rule.channels[c]
+            after = self._rule.channels[c].silent_after
             run = self._show_bad(SILENT, c, time_s)
-            if run.bad == rule.silent_after and not run.is_on:
+            has_lasted = self._has_lasted(time_s - run.onset_s, after)
+            if after and run.bad >= FEWEST_SILENT and has_lasted and not run.is_on:
                 run.is_on = True
                 self._say(SILENT, c, run.onset_s, (time_s, value, run.bad))
             return math.nan
@@ -223,12 +244,20 @@ class Sensors:
         if not runs:
             self._runs[c] = None
 
-    def _is_stuck(self, c: int) -> bool:
-        return 0 < self._stuck_after[c] <= self._still[c]
+    def _stand(self, c: int, time_s: float, value: float) -> None:
+        """The value was the same for enough samples; it must also be so for long enough."""
+        lasted_s = time_s - self._since_s[c]
+        if not self._is_stuck[c] and self._has_lasted(lasted_s, self._stuck_after[c]):
+            self._is_stuck[c] = True
+            self._say(STUCK, c, self._since_s[c], (time_s, value, self._still[c] + 1))
+
+    def _has_lasted(self, seconds: float, periods: int) -> bool:
+        return seconds >= SLACK * periods * self._rule.period_s
 
     def _move(self, c: int, time_s: float, value: float) -> None:
         """The value is another one."""
-        if self._is_stuck(c):
+        if self._is_stuck[c]:
+            self._is_stuck[c] = False
             self.faults.append(
                 Fault(STUCK, c, False, time_s, self._since_s[c], value, self._still[c] + 1)
             )
