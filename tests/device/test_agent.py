@@ -181,7 +181,9 @@ def test_faults_of_sensors_are_alerts_of_their_own_kind_and_stand_in_the_state(
         assert len({x["id"] for x in sensor_alerts(listener)}) == 5
         faults = [state["faults"] for state in listener.messages["edgernn/pi/a/state"]]
         assert ["flow: stuck"] in faults
-        assert listener.last("edgernn/pi/a/state")["state"] == "stale"
+        listener.wait_for(
+            lambda: listener.last("edgernn/pi/a/state")["state"] == "stale", "not stale"
+        )
         listener.wait_for(
             lambda: listener.last("edgernn/pi/health")["dropped"] == {"out_of_range": 2}, "counts"
         )
