@@ -6,16 +6,20 @@ import queue
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from edgernn import __version__
+from edgernn_device.alert import Alert
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
+from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
 from edgernn_device.monitor import Monitor, Outcome
+from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import PayloadError, RawSample, decode
 from edgernn_device.tasks import make_task
 from edgernn_device.topics import TopicError
@@ -26,6 +30,8 @@ IDLE_S = 0.2
 """Longest wait for a message before the clocks are looked at."""
 HUNG_AFTER_S = 60.0
 """The network thread's beat is this old: it hangs, and the process had better end."""
+MOST_POISON = 20
+"""Messages in a row that cannot be handled: then it is not the messages."""
 SEVERITY = {"warning": 1, "critical": 2}
 """Order in which a full outbox gives alerts up."""
 
@@ -51,6 +57,9 @@ class Health(msgspec.Struct, frozen=True):
     """From a batch's first message received to its effect published, the last batch."""
     inbox: int
     outbox: int
+    store: str
+    """Why the last transaction failed; "" when all is well."""
+    store_failures: int
     reconnects: int
     dropped: dict[str, int]
     """Samples and messages refused, bridged or lost, by reason."""
@@ -75,6 +84,14 @@ class Agent:
             odd=config.input.not_a_number,
             before_2000=config.input.before_2000,
         )
+        store = config.store
+        self._keeper = Keeper(
+            store.file(base, node=self._topics.node),
+            self._monitor,
+            durability=store.durability,
+            checkpoint_s=store.checkpoint_s,
+            now_s=time.monotonic(),
+        )
         self._inbox: queue.Queue[Message] = queue.Queue(config.input.inbox)
         self._must_say_all = threading.Event()
         self._link = Link(
@@ -83,7 +100,11 @@ class Agent:
             subscriptions=[(self._pattern.filter, config.input.qos)],
             on_message=self._enqueue,
             on_connect=self._must_say_all.set,
+            on_delivered=self._keeper.done_with,
+            on_dropped=self._keeper.done_with,
             availability=self._topics.availability,
+            outbox=Outbox(store.outbox_alerts, round(1e6 * store.outbox_mb)),
+            keep_session=config.broker.keep_session,
             keepalive_s=config.broker.keepalive_s,
         )
         self._period_s = card.period_s
@@ -108,7 +129,24 @@ class Agent:
         Raises EdgernnError if the broker cannot be reached at first, RuntimeError if the network
         thread died or hangs.
         """
-        self._link.start(timeout_s=self._config.broker.start_timeout_s)
+        self._recall()
+        try:
+            self._link.start(timeout_s=self._config.broker.start_timeout_s)
+            self._work(stop)
+        finally:
+            self._keeper.close(time.monotonic())
+
+    def _recall(self) -> None:
+        """Go on where the last process ended."""
+        for parcel in self._keeper.recall():
+            self._send(parcel)
+        names = list(self._monitor.streams)
+        self._monitor.begin_silence(time.monotonic())
+        self._said = dict.fromkeys(names, ("", ()))
+        if names:
+            logger.info("%d stream(s) go on where they ended", len(names))
+
+    def _work(self, stop: threading.Event) -> None:
         logger.info(
             "%s: %s, %s, listening on %s",
             self._topics.node,
@@ -152,7 +190,22 @@ class Agent:
         return messages
 
     def _handle(self, messages: list[Message]) -> None:
-        """One batch: decode, score, publish; acknowledge only then."""
+        """One batch; acknowledged only when its effect is safe."""
+        fresh = self._keeper.without_repeats(messages)
+        if len(fresh) < len(messages):
+            self._refused["redelivered"] += len(messages) - len(fresh)
+        try:
+            self._take(fresh)
+        except Exception:
+            logger.exception("a batch of %d messages failed", len(fresh))
+            self._take_one_by_one(fresh)
+        for message in messages:
+            self._link.ack(message)
+        self._messages += len(messages)
+        self._latency_s = time.monotonic() - messages[0].received_s
+
+    def _take(self, messages: list[Message]) -> None:
+        """Decode, score, keep, publish."""
         samples: list[tuple[str, RawSample]] = []
         for message in messages:
             samples += self._decode(message)
@@ -160,20 +213,46 @@ class Agent:
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
+        self._make_effective(outcome, (name for name, _ in samples), messages)
+
+    def _make_effective(
+        self, outcome: Outcome, changed: Iterable[str], messages: Sequence[Message]
+    ) -> None:
+        """Keep it first, then publish it."""
+        alerts = [(alert.stream, self._parcel(alert)) for alert in outcome.alerts]
+        for name in outcome.forgotten:
+            self._keeper.forget(name)
+        self._keeper.keep(changed, alerts, messages)
+        for _, parcel in alerts:
+            self._send(parcel)
         self._publish(outcome)
+
+    def _take_one_by_one(self, messages: list[Message]) -> None:
+        """From the last that was kept, so that what fails again is known: it is set aside."""
+        self._keeper.roll_back()
+        in_a_row = 0
         for message in messages:
-            self._link.ack(message)
-        self._messages += len(messages)
-        self._latency_s = time.monotonic() - messages[0].received_s
+            try:
+                self._take([message])
+                in_a_row = 0
+            except Exception as exc:
+                in_a_row += 1
+                if in_a_row > MOST_POISON:
+                    raise
+                self._keeper.roll_back()
+                self._keeper.set_poison_aside(message, repr(exc))
+                self._refuse("poison", message, f"failed twice, set aside: {exc!r}")
 
     def _decode(self, message: Message) -> list[tuple[str, RawSample]]:
         try:
             stream = self._pattern.stream_of(message.topic)
+            waited_s = time.monotonic() - message.received_s
             found = decode(
                 message.payload,
-                received_s=time.time(),
+                received_s=time.time() - waited_s,
                 period_s=self._period_s,
                 heard_s=message.received_s,
+                is_again=message.is_again,
             )
         except PayloadError as exc:
             self._refuse(exc.reason, message, exc.detail)
@@ -194,16 +273,22 @@ class Agent:
                 "%r: %s: %.200s (said once, then counted)", message.topic[:200], reason, detail
             )
 
+    def _parcel(self, alert: Alert) -> Parcel:
+        logger.info("alert %s: %s", alert.edge, alert.sentence)
+        topic, payload = self._topics.alert(alert.stream), msgspec.json.encode(alert)
+        return Parcel(alert.id, topic, payload, SEVERITY[alert.severity])
+
+    def _send(self, parcel: Parcel) -> None:
+        self._link.publish(
+            parcel.topic,
+            parcel.payload,
+            qos=1,
+            severity=parcel.severity,
+            parcel_id=parcel.id,
+            retain=parcel.retain,
+        )
+
     def _publish(self, outcome: Outcome) -> None:
-        for alert in outcome.alerts:
-            logger.info("alert %s: %s", alert.edge, alert.sentence)
-            self._link.publish(
-                self._topics.alert(alert.stream),
-                msgspec.json.encode(alert),
-                qos=1,
-                severity=SEVERITY[alert.severity],
-                parcel_id=alert.id,
-            )
         for notice in outcome.notices:
             payload = msgspec.json.encode(notice.content)
             self._notices[notice.stream, notice.kind] = payload
@@ -219,7 +304,9 @@ class Agent:
 
     def _say_notice(self, name: str, kind: str) -> None:
         payload = self._notices[name, kind]
-        self._link.publish(self._topics.notice(name, kind), payload, qos=1, retain=True)
+        self._link.publish(
+            self._topics.notice(name, kind), payload, qos=1, retain=True, is_report=True
+        )
 
     def _is_score_due(self, name: str) -> bool:
         now_s = self._monitor.streams[name].last_s
@@ -245,7 +332,9 @@ class Agent:
         if self._said.get(name) != said:
             self._said[name] = said
             payload = msgspec.json.encode(state)
-            self._link.publish(self._topics.state(name), payload, qos=1, retain=True)
+            self._link.publish(
+                self._topics.state(name), payload, qos=1, retain=True, is_report=True
+            )
 
     def _look_at_link(self) -> None:
         self._link.raise_if_dead()
@@ -264,7 +353,10 @@ class Agent:
 
     def _look_at_clocks(self) -> None:
         now_s = time.monotonic()
-        self._publish(self._monitor.look_at_clock(now_s))
+        self._keeper.tick(now_s)
+        outcome = self._monitor.look_at_clock(now_s)
+        if outcome.streams or outcome.forgotten:
+            self._make_effective(outcome, outcome.streams, ())
         if now_s - self._health_s >= self._config.output.health_every_s:
             self._say_health()
 
@@ -285,18 +377,22 @@ class Agent:
             model_hash=monitor.engine.hash,
             rss_mb=round(_resident_bytes() / 1e6, 1),
             streams=len(monitor.streams),
-            stale=len(monitor.silence),
+            stale=sum(one.silent_since_s is not None for one in monitor.streams.values()),
             messages=self._messages,
             samples=monitor.samples,
             samples_per_s=round((monitor.samples - self._health_samples) / since_s, 1),
             latency_ms=round(self._latency_s * 1e3, 2),
             inbox=self._inbox.qsize(),
             outbox=self._link.waiting,
+            store=self._keeper.problem,
+            store_failures=self._keeper.failures,
             reconnects=self._link.reconnects,
             dropped=dict(dropped),
         )
         self._health_s, self._health_samples = now_s, monitor.samples
-        self._link.publish(self._topics.health, msgspec.json.encode(health), qos=1, retain=True)
+        self._link.publish(
+            self._topics.health, msgspec.json.encode(health), qos=1, retain=True, is_report=True
+        )
 
 
 def _resident_bytes() -> int:

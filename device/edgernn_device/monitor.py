@@ -14,7 +14,7 @@ from edgernn_device.faults import Faults
 from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.sensors import SILENT, Fault
 from edgernn_device.silence import Silence
-from edgernn_device.stream import Step, Stream, StreamRule
+from edgernn_device.stream import Step, Stream, StreamMemory, StreamRule
 
 LONGEST_CHUNK = 256
 """Samples of one stream in one call of the graph: bounds its memory, not its speed."""
@@ -53,6 +53,14 @@ class Notice(msgspec.Struct, frozen=True):
     content: msgspec.Struct
 
 
+class Memory(msgspec.Struct, frozen=True, array_like=True):
+    """All that is known of one stream, to be kept."""
+
+    order: StreamMemory
+    task: bytes
+    states: bytes
+
+
 class Outcome(msgspec.Struct):
     """What a batch of samples, or a look at the clock, led to."""
 
@@ -84,8 +92,14 @@ class Task(Protocol):
     def shift(self, stream: Stream, by_s: float) -> None:
         """The clock of its samples was set: remembered times are on the new one from here on."""
 
-    def forget(self, stream: Stream) -> None:
-        """The stream is no more: nothing is said of it, and its name may begin anew."""
+    def remember(self, stream: Stream) -> bytes:
+        """All that is known of a stream here, for `recall`."""
+
+    def recall(self, stream: Stream, kept: bytes) -> None:
+        """A stream as it was. Raises msgspec.DecodeError for what `remember` never gave."""
+
+    def forget(self, name: str) -> None:
+        """A stream is no more."""
 
     def state_of(self, stream: Stream) -> StreamState:
         """For the state topic."""
@@ -130,7 +144,6 @@ class Monitor:
         self._before_2000 = before_2000
         model = Model(name=engine.card.name, hash=engine.hash)
         self._faults = Faults(engine.card, node, model, rule.sensors)
-        self._silent_since_s: dict[str, float] = {}  # stream → its last sample's time
 
     def take(self, samples: Iterable[tuple[str, RawSample]], *, now_s: float = 0.0) -> Outcome:
         """Run samples, (stream name, sample) in order of arrival, and let the task hear of them.
@@ -143,8 +156,9 @@ class Monitor:
             if steps := self._admit(name, sample, outcome):
                 backlog.setdefault(name, deque()).extend(steps)
         for name in backlog:
-            if self.silence.hear(name, now_s):
-                self._end_silence(name, outcome)
+            self.silence.hear(name, now_s)
+            if self.streams[name].silent_since_s is not None:
+                self._end_silence(self.streams[name], outcome)
         while backlog:
             self._step(backlog, outcome)
         return outcome
@@ -156,14 +170,19 @@ class Monitor:
         """
         outcome = Outcome()
         for name, silent_s in self.silence.fall_silent(now_s):
-            onset_s = self._silent_since_s[name] = self.streams[name].last_s
+            if (stream := self.streams.get(name)) is None:  # it came with what was rolled back
+                self.silence.forget(name)
+                continue
+            if stream.silent_since_s is not None:  # before it was recalled
+                continue
+            onset_s = stream.silent_since_s = stream.last_s
             fault = Fault(SILENT, None, True, onset_s + silent_s, onset_s, math.nan, 0)
             outcome.alerts.append(self._faults.alert(fault, name))
             outcome.streams[name] = None
         for name, silent_s in self.silence.overdue(now_s):
             self.counts["forgotten"] += 1
-            self._end_silence(name, outcome, forgotten_after_s=silent_s)
             stream = self.streams[name]
+            self._end_silence(stream, outcome, forgotten_after_s=silent_s)
             self.task.start_afresh(stream, outcome)
             if stream.sensors is not None:
                 stream.sensors.end()
@@ -176,21 +195,65 @@ class Monitor:
     def remove_stream(self, name: str) -> None:
         """Give back all that is held of a stream; should it come again, it is a new one."""
         stream = self.streams.pop(name)
-        self.task.forget(stream)
+        self.task.forget(name)
         self.engine.remove_stream(stream.row)
         self.silence.forget(name)
-        self._silent_since_s.pop(name, None)
 
     def state_of(self, name: str) -> StreamState:
         """What the state topic says of a stream."""
         stream = self.streams[name]
         state = self.task.state_of(stream)
-        if name in self.silence:
+        if stream.silent_since_s is not None:
             state = StreamState(state="stale", score=None, since=state.since)
         if stream.sensors is None or not (names := stream.sensors.names):
             return state
         faults = tuple(f"{self._channels[c]}: {kind}" for c, kind in names)
         return msgspec.structs.replace(state, faults=faults)
+
+    def remember(self, name: str) -> bytes:
+        """All that is known of a stream, for `recall`."""
+        stream = self.streams[name]
+        states = b"".join(one.tobytes() for one in self.engine.state_of(stream.row).values())
+        return msgspec.msgpack.encode(Memory(stream.remember(), self.task.remember(stream), states))
+
+    def recall(self, name: str, kept: bytes) -> None:
+        """A stream as it was. Raises msgspec.DecodeError or ValueError for what `remember` of this
+        artefact never gave."""
+        memory = msgspec.msgpack.decode(kept, type=Memory)
+        states = self._states(memory.states)
+        stream = Stream(name, self.engine.add_stream(), self._rule)
+        stream.recall(memory.order)
+        self.engine.set_state(stream.row, states)
+        try:
+            self.task.recall(stream, memory.task)
+        except ValueError:  # DecodeError is one
+            self.engine.remove_stream(stream.row)
+            raise
+        self.streams[name] = stream
+
+    def begin_silence(self, now_s: float) -> None:
+        """Streams that were recalled have been heard of now: what was before is not known."""
+        for name in self.streams:
+            self.silence.hear(name, now_s)
+
+    def forget_all(self) -> None:
+        """As if nothing had come yet; what was counted stays."""
+        for name, stream in self.streams.items():
+            self.engine.remove_stream(stream.row)
+            self.task.forget(name)
+        self.streams.clear()  # but not when they were heard
+
+    def _states(self, packed: bytes) -> dict[str, Floats]:
+        """The numbers of every state in the card's order → the states. Raises ValueError."""
+        states, numbers, first = self.engine.card.states, np.frombuffer(packed, np.float32), 0
+        sizes = [math.prod(state.shape) for state in states]
+        if len(numbers) != sum(sizes):
+            raise ValueError(f"a memory of {len(numbers)} numbers, expected {sum(sizes)}")
+        found = {}
+        for state, size in zip(states, sizes, strict=True):
+            found[state.name] = numbers[first : first + size].reshape(state.shape)
+            first += size
+        return found
 
     def _admit(self, name: str, sample: RawSample, outcome: Outcome) -> Sequence[Step]:
         stream = self.streams.get(name)
@@ -256,14 +319,16 @@ class Monitor:
         stream.sensors.faults.clear()
 
     def _end_silence(
-        self, name: str, outcome: Outcome, *, forgotten_after_s: float | None = None
+        self, stream: Stream, outcome: Outcome, *, forgotten_after_s: float | None = None
     ) -> None:
-        onset_s, time_s = self._silent_since_s.pop(name), self.streams[name].last_s
+        onset_s, time_s = stream.silent_since_s, stream.last_s
+        assert onset_s is not None
+        stream.silent_since_s = None
         if is_forgotten := forgotten_after_s is not None:
             time_s = onset_s + forgotten_after_s
         fault = Fault(SILENT, None, False, time_s, onset_s, math.nan, 0, is_forgotten=is_forgotten)
-        outcome.alerts.append(self._faults.alert(fault, name))
-        outcome.streams[name] = None
+        outcome.alerts.append(self._faults.alert(fault, stream.name))
+        outcome.streams[stream.name] = None
 
     def _step(self, backlog: dict[str, deque[Step]], outcome: Outcome) -> None:
         """One call of the graph: as many streams side by side, and as far along time, as go

@@ -7,10 +7,21 @@ resumed gets the rows it would have had.
 import math
 from collections.abc import Sequence
 
+import msgspec
+
 RULES = ("off", "last", "mean")
 """How samples are brought onto the period; off = each sample is a row."""
 SLACK = 1e-3
 """Share of a period by which a time may miss its row: clocks that count in floats do."""
+
+
+class ResamplerMemory(msgspec.Struct, frozen=True, array_like=True):
+    """All that a `Resampler` knows, to be kept."""
+
+    column: int | None
+    values: list[float]
+    count: list[int]
+    last_s: list[float]
 
 
 class Resampler:
@@ -57,6 +68,15 @@ class Resampler:
         if time_s >= (column - SLACK) * self._period_s and column == self._column:
             rows.append(self._close())
         return rows
+
+    def remember(self) -> ResamplerMemory:
+        """What `recall` takes."""
+        return ResamplerMemory(self._column, self._values, self._count, self._last_s)
+
+    def recall(self, memory: ResamplerMemory) -> None:
+        """Be as the one was that `memory` is of."""
+        self._column, self._values = memory.column, list(memory.values)
+        self._count, self._last_s = list(memory.count), list(memory.last_s)
 
     def _take(self, time_s: float, x: Sequence[float]) -> None:
         for c, value in enumerate(x):

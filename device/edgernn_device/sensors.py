@@ -96,16 +96,22 @@ class Fault(msgspec.Struct, frozen=True):
     """Whether a value out of range is impossible, or only far from what was learnt."""
 
 
-class _Run:
+class Run(msgspec.Struct, array_like=True):
     """Samples in a row that show one fault of one channel, and whether it was said."""
 
-    __slots__ = ("bad", "good", "is_firm", "is_on", "onset_s")
+    onset_s: float
+    bad: int = 0
+    good: int = 0
+    is_on: bool = False
+    is_firm: bool = True
 
-    def __init__(self, onset_s: float) -> None:
-        self.onset_s = onset_s
-        self.bad = self.good = 0
-        self.is_on = False
-        self.is_firm = True
+
+class SensorsMemory(msgspec.Struct, frozen=True, array_like=True):
+    """What `Sensors` know, to be kept: of sensors that move and speak, nothing."""
+
+    still: dict[int, tuple[float, int, float, bool]]
+    """Channel → value, samples that did not change it, since when, and whether that was said."""
+    runs: dict[int, dict[str, Run]]
 
 
 class Sensors:
@@ -138,7 +144,7 @@ class Sensors:
         self._still = [0] * len(channels)  # samples in a row that did not change the value
         self._is_stuck = [False] * len(channels)
         self._since_s = [math.nan] * len(channels)  # time of the first sample with that value
-        self._runs: list[dict[str, _Run] | None] = [None] * len(channels)  # of range and silence
+        self._runs: list[dict[str, Run] | None] = [None] * len(channels)  # of range and silence
         self._time_s = -math.inf
 
     @property
@@ -170,6 +176,26 @@ class Sensors:
                 continue
             if runs[c] is not None:
                 self._show_good(c, time_s, value)
+        self._time_s = time_s
+
+    def remember(self) -> SensorsMemory:
+        """What `recall` takes."""
+        return SensorsMemory(
+            still={
+                c: (self._last[c], still, self._since_s[c], self._is_stuck[c])
+                for c, still in enumerate(self._still)
+                if still
+            },
+            runs={c: runs for c, runs in enumerate(self._runs) if runs},
+        )
+
+    def recall(self, memory: SensorsMemory, *, time_s: float) -> None:
+        """Be as those were that `memory` is of, whose last sample's time was `time_s`."""
+        for c, (last, still, since_s, is_stuck) in memory.still.items():
+            self._last[c], self._still[c] = last, still
+            self._since_s[c], self._is_stuck[c] = since_s, is_stuck
+        for c, runs in memory.runs.items():
+            self._runs[c] = runs
         self._time_s = time_s
 
     def shift(self, by_s: float) -> None:
@@ -216,13 +242,13 @@ class Sensors:
             self._say(RANGE, c, run.onset_s, (time_s, value, run.bad), is_firm=is_firm)
         return math.nan if is_firm else value
 
-    def _show_bad(self, kind: str, c: int, time_s: float) -> _Run:
+    def _show_bad(self, kind: str, c: int, time_s: float) -> Run:
         runs = self._runs[c]
         if runs is None:
             runs = self._runs[c] = {}
         if kind not in runs:
             is_first = kind == RANGE or math.isinf(self._time_s)
-            runs[kind] = _Run(time_s if is_first else self._time_s)
+            runs[kind] = Run(time_s if is_first else self._time_s)
         runs[kind].bad += 1
         return runs[kind]
 
@@ -276,7 +302,7 @@ class Sensors:
         fault = Fault(kind, c, True, time_s, onset_s, value, samples, is_firm=is_firm)
         self.faults.append(fault)
 
-    def _end(self, kind: str, c: int, run: _Run, time_s: float, value: float) -> None:
+    def _end(self, kind: str, c: int, run: Run, time_s: float, value: float) -> None:
         self.faults.append(
             Fault(kind, c, False, time_s, run.onset_s, value, run.bad, is_firm=run.is_firm)
         )

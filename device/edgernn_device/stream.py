@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import msgspec
 
 from edgernn.times import steps_between
-from edgernn_device.resample import Resampler
-from edgernn_device.sensors import SensorRule, Sensors
+from edgernn_device.resample import Resampler, ResamplerMemory
+from edgernn_device.sensors import SensorRule, Sensors, SensorsMemory
 
 CLOCK_STEPPED_AFTER = 30
 """Late samples in a row, each later than the one before: not late, the sender's clock was set
@@ -54,6 +54,22 @@ class Step(msgspec.Struct, frozen=True):
     """Before this row the sender's clock was set by so much: remembered times go with it."""
 
 
+class StreamMemory(msgspec.Struct, frozen=True, array_like=True):
+    """All that a `Stream` knows, to be kept."""
+
+    last_s: float
+    last_seq: int | None
+    warming_up: int
+    spoken_s: float
+    late: list[float]
+    waiting: list[Step]
+    absent: set[int]
+    silent_since_s: float | None
+    sensors: SensorsMemory | None
+    rows: tuple[float, float, ResamplerMemory] | None
+    """Where samples are brought onto the period: time of the last row, shift of the next one."""
+
+
 class Stream:
     """Order, gaps, sensors and warm-up of one stream."""
 
@@ -76,6 +92,7 @@ class Stream:
         "name",
         "row",
         "sensors",
+        "silent_since_s",
         "spoken_s",
         "warming_up",
     )
@@ -92,6 +109,8 @@ class Stream:
         self.spoken_s = -math.inf
         """Time of the last sample that something was said of."""
         self.last_seq: int | None = None
+        self.silent_since_s: float | None = None
+        """Time of the last sample before a silence that was said; None = not silent."""
         self.sensors = None if rule.sensors is None else Sensors(rule.sensors)
         self._rule = rule
         self._resampler = (
@@ -196,6 +215,39 @@ class Stream:
             self.warming_up -= 1
             return False
         return True
+
+    def remember(self) -> StreamMemory:
+        """What `recall` takes."""
+        return StreamMemory(
+            last_s=self.last_s,
+            last_seq=self.last_seq,
+            warming_up=self.warming_up,
+            spoken_s=self.spoken_s,
+            late=self._late,
+            waiting=list(self._waiting),
+            absent=self.absent,
+            silent_since_s=self.silent_since_s,
+            sensors=None if self.sensors is None else self.sensors.remember(),
+            rows=None
+            if self._resampler is None
+            else (self._row_s, self._shift_s, self._resampler.remember()),
+        )
+
+    def recall(self, memory: StreamMemory) -> None:
+        """Be as the stream was that `memory` is of. Nothing is known of when its samples came; what
+        the rule now in force has no use for is left out."""
+        self.last_s, self.last_seq = memory.last_s, memory.last_seq
+        self.warming_up, self.spoken_s = memory.warming_up, memory.spoken_s
+        self.absent, self._late = set(memory.absent), list(memory.late)
+        self._waiting = deque(memory.waiting) if self._rule.delay else ()
+        self._row_s = memory.last_s
+        self._recent[0] = memory.last_s
+        self.silent_since_s = memory.silent_since_s
+        if self.sensors is not None and memory.sensors is not None:
+            self.sensors.recall(memory.sensors, time_s=memory.last_s)
+        if self._resampler is not None and memory.rows is not None:
+            self._row_s, self._shift_s, resampler = memory.rows
+            self._resampler.recall(resampler)
 
     def _follow(self, time_s: float, x: Sequence[float], counts: Counter[str]) -> Sequence[Step]:
         """A row, and what it takes to come to it from the one before."""

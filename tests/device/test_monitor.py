@@ -2,7 +2,6 @@
 
 import copy
 import math
-import tomllib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,16 +10,14 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import pytest
+from agents import make_monitor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import read_samples
 
 from edgernn.alarm import Limits
-from edgernn.settings import to_settings
 from edgernn.times import format_time
-from edgernn_device.alarms import Alarms
 from edgernn_device.alert import Alert
-from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
 from edgernn_device.monitor import LONGEST_CHUNK, Monitor, Outcome, Scored, StreamState
 from edgernn_device.payload import RawSample
@@ -65,22 +62,6 @@ class Machine:
 
     def values(self, x: Sequence[float]) -> dict[str, float]:
         return dict(zip(self.channels, x, strict=True))
-
-
-def make_monitor(artefact: Path, *, max_streams: int = 100, text: str = "") -> Monitor:
-    """`text`: more lines of an agent's file."""
-    engine = Engine.load(artefact)
-    config = to_settings(tomllib.loads(f'model = "a"\n{text}'), AgentConfig, where="a")
-    return Monitor(
-        engine,
-        Alarms(engine, Limits.from_rule(engine.card.alarm, engine.card), node="pi"),
-        rule=config.stream_rule(engine.card),
-        max_streams=max_streams,
-        node="pi",
-        silence=config.silence(engine.card),
-        odd=config.input.not_a_number,
-        before_2000=config.input.before_2000,
-    )
 
 
 @pytest.fixture
@@ -545,3 +526,28 @@ def test_a_sensor_that_samples_faster_scores_as_its_means_do(
     assert (monitor.samples, monitor.counts) == (400, {})
     score = known(monitor.state_of("a"))
     assert score == pytest.approx(known(usual.state_of("a")), abs=TOLERANCE)
+
+
+def test_a_silent_stream_is_still_silent_after_a_restart_and_said_once(
+    artefact: Path, healthy: Machine
+) -> None:
+    first, second = make_monitor(artefact), make_monitor(artefact)
+    first.take(healthy.samples(stop=100))
+    assert kinds(first.look_at_clock(31.0).alerts) == [("silent", "on")]
+    second.recall("a", first.remember("a"))
+    second.begin_silence(7.0)
+    assert second.state_of("a").state == "stale"
+    assert second.look_at_clock(500.0).alerts == []
+    alerts = second.take(healthy.samples(start=100, stop=101), now_s=600.0).alerts
+    assert kinds(alerts) == [("silent", "off")]
+
+
+def test_what_was_rolled_back_neither_falls_silent_nor_stops_the_clock(
+    monitor: Monitor, healthy: Machine
+) -> None:
+    monitor.take(healthy.samples("a", stop=5) + healthy.samples("b", stop=5))
+    kept = monitor.remember("a")
+    monitor.forget_all()
+    monitor.recall("a", kept)
+    assert [alert.stream for alert in monitor.look_at_clock(31.0).alerts] == ["a"]
+    assert monitor.look_at_clock(1e6).forgotten == ["a"]

@@ -4,11 +4,21 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgernn_device.sensors import RANGE, SILENT, STUCK, ChannelRule, Fault, SensorRule, Sensors
+from edgernn_device.sensors import (
+    RANGE,
+    SILENT,
+    STUCK,
+    ChannelRule,
+    Fault,
+    SensorRule,
+    Sensors,
+    SensorsMemory,
+)
 
 NAN = math.nan
 VALUES = st.sampled_from([0.0, 1.0, 2.0, 9.0, -9.0, NAN, math.inf])
@@ -168,3 +178,29 @@ def test_a_sensor_is_stuck_with_the_sample_that_makes_it_so(stuck_after: int) ->
     assert Pair(stuck_after=stuck_after).send([7] * stuck_after).edges == [
         (STUCK, True, stuck_after, 1)
     ]
+
+
+@given(st.lists(VALUES, max_size=80), st.integers(0, 80))
+def test_sensors_go_on_from_their_memory(values: list[float], cut: int) -> None:
+    rule = {"low": -5.0, "usual_high": 5.0, "stuck_after": 3, "silent_after": 4}
+    whole, first, second = (Pair(**rule) for _ in range(3))  # type: ignore[arg-type]
+    whole.send(values)
+    first.send(values[:cut])
+    kept = msgspec.msgpack.encode(first.sensors.remember())
+    second.sensors.recall(
+        msgspec.msgpack.decode(kept, type=SensorsMemory), time_s=first.time_s or -math.inf
+    )
+    second.time_s = first.time_s
+    second.send(values[cut:])
+    said = [(kind, is_on) for kind, is_on, *_ in first.edges + second.edges]
+    expected = [(kind, is_on) for kind, is_on, *_ in whole.edges]
+    assert [one for one in said if one[0] != STUCK] == [one for one in expected if one[0] != STUCK]
+    assert abs(len(said) - len(expected)) <= 2  # a value's first sample may be forgotten
+
+
+def test_a_stuck_sensor_is_still_stuck_after_a_restart_and_said_once() -> None:
+    first, second = Pair(stuck_after=3).send([7] * 5), Pair(stuck_after=3)
+    second.sensors.recall(first.sensors.remember(), time_s=5.0)
+    second.time_s = 5.0
+    second.send([7, 7, 8])
+    assert second.edges == [(STUCK, False, 8, 1)]

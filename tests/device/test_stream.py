@@ -3,12 +3,20 @@
 from collections import Counter
 from collections.abc import Iterable
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgernn_device.stream import CLOCK_STEPPED_AFTER, REMEMBERED, Step, Stream, StreamRule
+from edgernn_device.stream import (
+    CLOCK_STEPPED_AFTER,
+    REMEMBERED,
+    Step,
+    Stream,
+    StreamMemory,
+    StreamRule,
+)
 
 X = (1.0, 2.0)
 
@@ -286,3 +294,27 @@ def test_what_a_resampled_row_is_made_of_ends_with_a_step_of_the_clock() -> None
     assert (feed.fresh, feed.shifts) == ([1001], [3990.0])
     assert feed.times == [*range(1001, 1010), *range(5000, 5010)]
     assert feed.missing == [5000]  # what the row of 1010 was to be made of
+
+
+@pytest.mark.parametrize("resample", ["off", "last", "mean"])
+@given(
+    intervals=st.lists(st.sampled_from([0.0, 0.4, 1.0, 1.0, 1.0, 3.0, 9.0, -20.0]), max_size=60),
+    cut=st.integers(0, 60),
+)
+def test_a_stream_goes_on_from_its_memory_as_if_it_had_never_stopped(
+    resample: str, intervals: list[float], cut: int
+) -> None:
+    times = np.cumsum([1000.0, *intervals]).tolist()
+    whole, first = Feed(resample=resample), Feed(resample=resample)
+    whole.send(times)
+    first.send(times[:cut])
+    kept = msgspec.msgpack.encode(first.stream.remember())
+    second = Feed(resample=resample)
+    second.stream.recall(msgspec.msgpack.decode(kept, type=StreamMemory))
+    second.send(times[cut:])
+    assert first.times + second.times == whole.times
+    refused = Counter({"repeated": 0, "late": 0})
+    for feed in (first, second):
+        refused.update(feed.counts)
+    at_all = refused["repeated"] + refused["late"]  # which of the two is forgotten
+    assert at_all == whole.counts["repeated"] + whole.counts["late"]
