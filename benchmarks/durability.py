@@ -52,7 +52,8 @@ def main() -> None:
     first = [_restart(model, recording.channels, x) for _ in range(RESTARTS)]
     print(
         f"From the start of `edgernn agent`, with {STREAMS} streams in its store, to its first "
-        f"score: median {statistics.median(first):.2f} s, at most {max(first):.2f} s of {RESTARTS}.\n"
+        f"score: median {statistics.median(first):.2f} s, at most {max(first):.2f} s "
+        f"of {RESTARTS}.\n"
     )
 
 
