@@ -27,12 +27,12 @@ class Silence:
         """The stream that was not heard for longest; None without any."""
         return next(iter(self._silent or self._speaking), None)
 
-    def hear(self, name: str, now_s: float) -> bool:
-        """A sample of a stream; True if it was silent until now."""
-        was_silent = self._silent.pop(name, None) is not None
+    def hear(self, name: str, now_s: float) -> None:
+        """A sample of a stream."""
+        if self._silent:
+            self._silent.pop(name, None)
         self._speaking[name] = now_s
         self._speaking.move_to_end(name)
-        return was_silent
 
     def forget(self, name: str) -> None:
         """A stream that is no more."""

@@ -142,9 +142,9 @@ def test_a_channel_of_which_an_older_artefact_says_nothing_is_stuck_only_if_this
     assert said.channels[2].stuck_after == 5
 
 
-def test_a_value_is_far_off_four_ranges_of_training_outside_it() -> None:
+def test_a_value_is_far_off_ten_ranges_of_training_outside_it() -> None:
     rule = rule_of()
-    assert (rule.channels[0].usual_low, rule.channels[0].usual_high) == (-280.0, 440.0)
+    assert (rule.channels[0].usual_low, rule.channels[0].usual_high) == (-760.0, 920.0)
     assert rule.channels[1] == ChannelRule(stuck_after=9000, silent_after=60)  # it never changed
 
 
