@@ -2,6 +2,7 @@
 
 import logging
 import platform
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -282,13 +283,17 @@ def replay(
 def watch(
     prefix: str, as_json: bool, count: int | None, timeout_s: float | None, **broker: Any
 ) -> None:
-    """Print alerts, classes and forecasts as they arrive, until Ctrl-C or a limit."""
+    """Print alerts, classes and forecasts as they arrive, until Ctrl-C or a limit.
+
+    What was said before and holds still, a class or a forecast, comes first and says so.
+    """
     from edgernn_device import watch as watcher
 
     with stop_on_signals() as stop:
         watcher.watch(
             _access(**broker),
             click.echo,
+            partial(click.echo, err=True),
             prefix=prefix,
             as_json=as_json,
             count=count,
