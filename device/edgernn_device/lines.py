@@ -84,10 +84,10 @@ def alert_line(alert: Alert, node: str, stream: str) -> str:
     return "  ".join(printable(cell) for cell in cells)
 
 
-def printable(text: str) -> str:
+def printable(text: str, *, longest: int = LONGEST_TEXT) -> str:
     """`text` on one line, without anything that a terminal would obey, and not overlong."""
-    if len(text) > LONGEST_TEXT:
-        text = text[:LONGEST_TEXT] + "…"
+    if len(text) > longest:
+        text = text[:longest] + "…"
     return "".join(" " if _is_command(char) else char for char in text)
 
 
