@@ -150,26 +150,25 @@ def _check_broker(config: AgentConfig, base: Path) -> Iterator[Finding]:
     link, protocol = _connect(config, access, heard)
     try:
         yield Finding("ok", "broker", f"{access.address}: connected, MQTT {protocol}")
-        topic = config.topics.check
-        content = {"time": format_time(time.time()), "says": "edgernn agent --check"}
-        link.publish(topic, msgspec.json.encode(content), qos=1)
-        if not link.wait_until_waiting(0, timeout_s=ANSWER_S):
-            raise EdgernnError(f"{topic}: a publish was not confirmed within {ANSWER_S:g} s")
-        if link.refused:
-            raise EdgernnError(f"{topic}: {link.problem}")
-        if protocol == "5":
-            yield Finding("ok", "publish", f"{topic}: the broker took it")
-        else:
-            yield Finding(
-                "warn",
-                "publish",
-                f"{topic}: the broker confirmed it, which MQTT 3.1.1 brokers do even of what they "
-                "refuse",
-            )
+        yield _check_publish(link, config.topics.check, protocol)
         heard.first.wait(LISTEN_S)
         yield heard.finding()
     finally:
         link.stop(timeout_s=1.0)
+
+
+def _check_publish(link: Link, topic: str, protocol: str) -> Finding:
+    content = {"time": format_time(time.time()), "says": "edgernn agent --check"}
+    link.publish(topic, msgspec.json.encode(content), qos=1)
+    if not link.wait_until_waiting(0, timeout_s=ANSWER_S):
+        why = f"{topic}: not confirmed within {ANSWER_S:g} s"
+        return Finding("FAIL", "publish", why, Exit.BROKER)
+    if link.refused:
+        return Finding("FAIL", "publish", f"{topic}: {link.problem}", Exit.BROKER)
+    if protocol == "5":
+        return Finding("ok", "publish", f"{topic}: the broker took it")
+    why = f"{topic}: confirmed, which MQTT 3.1.1 brokers do even of what they refuse"
+    return Finding("warn", "publish", why)
 
 
 def _connect(config: AgentConfig, access: Access, heard: "_Heard") -> tuple[Link, str]:
