@@ -502,6 +502,30 @@ def test_a_labelled_recording_without_labels_is_refused(folder: Path) -> None:
     assert re.match(r"--labelled: stream .* has no labels$", str(done.exception))
 
 
+@pytest.mark.parametrize("task", ["forecast", "classify"])
+@pytest.mark.usefixtures("short_proof")
+def test_models_without_alarms_are_chosen_by_their_difference(task: str, tmp_path: Path) -> None:
+    config = Config(
+        recording=(RecordingConfig(path="pump.csv"),),
+        task=task,
+        network=NetworkConfig(hidden=12),
+        training=TrainingConfig(epochs=1, streams=8, chunk=64, device="cpu"),
+    )
+    faults = [parse_fault(f"leak@{minutes}m+15m") for minutes in (10, 40, 70, 100, 130, 160)]
+    recording = simulate_pump(hours=3, seed=1, faults=faults if task == "classify" else [])
+    run, losses = train(config, recording, name=task)
+    save_run(tmp_path / "run", run, losses)
+    done = run_export(tmp_path / "run", "--quantize", "auto", "--budget", "difference=0.05")
+    assert done.exit_code == 0, done.exception
+    rows = rows_of(tmp_path / "run")
+    assert tuple(rows) == MODES
+    assert {line["gained"] for line in rows.values()} == {""}
+    inside = [line for line in rows.values() if not line["misses"]]
+    assert all(float(line["difference"]) <= 0.05 for line in inside)
+    size = (tmp_path / "pump.onnx").stat().st_size
+    assert size == min(int(line["bytes"]) for line in inside)
+
+
 def test_a_goal_is_for_auto_alone(folder: Path) -> None:
     done = run_export(folder, "--optimise", "size")
     assert "--optimise is for --quantize auto, here --quantize int8" in done.output
