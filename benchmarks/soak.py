@@ -279,8 +279,8 @@ def _print(looks: list[Look], expected: set[str], ears: Ears, sent: Sent) -> Non
     print("## Soak\n")
     print(
         f"{STREAMS} streams at 1 Hz for {sent.ticks / 60:g} minutes, {GARBAGE_A_SECOND} messages "
-        f"of garbage a second, the broker restarted every {RESTART_EVERY_S / 60:g} minutes. Expected "
-        "alerts: of the same samples in one process without MQTT.\n"
+        f"of garbage a second, the broker restarted every {RESTART_EVERY_S / 60:g} minutes. "
+        "Expected alerts: of the same samples in one process without MQTT.\n"
     )
     rows = [
         ["samples scored", f"{ears.health['samples']:,} of {STREAMS * sent.ticks:,}"],
