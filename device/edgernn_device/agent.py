@@ -16,9 +16,8 @@ from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
 from edgernn_device.link import Link, Message
 from edgernn_device.monitor import Monitor, Outcome, StreamState
-from edgernn_device.payload import PayloadError, RawSample, decode
+from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.tasks import make_task
-from edgernn_device.topics import TopicError
 
 LARGEST_BATCH = 2000
 """Messages drained in one go: bounds the time until they are acknowledged."""
@@ -65,6 +64,7 @@ class Agent:
         self._config = config
         self._topics = config.topics
         self._pattern = config.pattern
+        self._intake = config.intake(card, where=where)
         self._monitor = Monitor(
             engine,
             make_task(config, engine, where=where),
@@ -120,6 +120,8 @@ class Agent:
                 self._look_at_link()
                 if messages := self._drain():
                     self._handle(messages)
+                if self._inbox.empty():
+                    self._take(self._intake.due(time.monotonic()))
                 self._look_at_clocks()
         finally:
             self._say_health()
@@ -154,31 +156,31 @@ class Agent:
         samples: list[tuple[str, RawSample]] = []
         for message in messages:
             samples += self._decode(message)
+        self._take(samples)
+        for message in messages:
+            self._link.ack(message)
+        self._messages += len(messages)
+        self._latency_s = time.monotonic() - messages[0].received_s
+
+    def _take(self, samples: list[tuple[str, RawSample]]) -> None:
+        """Score, and publish what came of it."""
+        if not samples:
+            return
         outcome = self._monitor.take(samples)
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
         self._heard_s.update(dict.fromkeys(outcome.streams, time.monotonic()))
         self._publish(outcome)
-        for message in messages:
-            self._link.ack(message)
-        self._messages += len(messages)
-        self._latency_s = time.monotonic() - messages[0].received_s
 
     def _decode(self, message: Message) -> list[tuple[str, RawSample]]:
         try:
-            stream = self._pattern.stream_of(message.topic)
-            found = decode(message.payload, received_s=time.time())
+            return self._intake.take(
+                message.topic, message.payload, received_s=time.time(), now_s=time.monotonic()
+            )
         except PayloadError as exc:
             self._refuse(exc.reason, message, exc.detail)
             return []
-        except TopicError as exc:
-            self._refuse("bad_stream_name", message, str(exc))
-            return []
-        if stream is None:
-            self._refuse("wrong_topic", message, "does not fit the pattern")
-            return []
-        return [(stream, sample) for sample in found]
 
     def _refuse(self, reason: str, message: Message, detail: str) -> None:
         """Count it; say the first of each kind, so that a flood does not fill the log."""
@@ -257,7 +259,8 @@ class Agent:
 
     def _counts(self) -> Counter[str]:
         """Everything refused, bridged or lost so far, by reason."""
-        return self._refused + self._monitor.counts + Counter(inbox_full=self._inbox_full)
+        counts = self._refused + self._monitor.counts + self._intake.counts
+        return counts + Counter(inbox_full=self._inbox_full)
 
     def _say_health(self) -> None:
         monitor, now_s = self._monitor, time.monotonic()

@@ -10,10 +10,14 @@ from edgernn.alarm import Limits
 from edgernn.card import AlarmRule, Card
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, find_credentials
+from edgernn_device.intake import Intake
+from edgernn_device.join import Join, JoinRule
+from edgernn_device.mapping import WORDS, Mapping, Said
 from edgernn_device.stream import StreamRule
-from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX, NodeTopics, TopicPattern
+from edgernn_device.topics import CHANNEL, DEFAULT_PATTERN, DEFAULT_PREFIX, NodeTopics, TopicPattern
 from edgernn_device.trust import Trust
 
+LONGEST_HOLD_S = 30 * 86_400.0
 LONGEST_BRIDGE = 10_000
 """Missing samples that one gap may be filled with: a wrong clock must not fill the memory."""
 
@@ -60,6 +64,18 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Up to this, missing samples are bridged; None = as the artefact says."""
     stale_after_s: float | None = None
     """Silent for so long, a stream is reported stale; None = 30 periods, at least 10 s."""
+    hold_s: float | None = None
+    """Where `subscribe` has {channel}: a value stands so long, then it is missing; None = 5
+    periods."""
+    wait_s: float | None = None
+    """Where `subscribe` has {channel}: a sample waits so long for values that come late; None =
+    half a period, at most 2 s."""
+    samples: Said = ""
+    """Where in a message the sample, or the list of samples, stands; "" = the message is it."""
+    map: dict[str, Said] = {}
+    """Channel → where its value stands in a sample, for nested fields and other names."""
+    words: dict[str, float] = msgspec.field(default_factory=lambda: dict(WORDS))
+    """What text in place of a number is worth."""
 
 
 class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,6 +142,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "input.max_streams": (self.input.max_streams, 1, 10_000_000),
             "input.max_gap_s": (self.input.max_gap_s, 0, math.inf),
             "input.stale_after_s": (self.input.stale_after_s, 0.1, math.inf),
+            "input.hold_s": (self.input.hold_s, 0.001, LONGEST_HOLD_S),
+            "input.wait_s": (self.input.wait_s, 0, 3600),
             "output.score_every_s": (self.output.score_every_s, 0, math.inf),
             "classify.confirm": (self.classify.confirm, 1, 1_000_000),
             "classify.min_probability": (self.classify.min_probability, 0, 1),
@@ -152,6 +170,30 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def pattern(self) -> TopicPattern:
         return TopicPattern.parse(self.input.subscribe)
+
+    def intake(self, card: Card, *, where: str) -> Intake:
+        """How messages become samples of this artefact. Raises EdgernnError for what does not fit
+        it; `where` opens the sentence."""
+        said, pattern = self.input, self.pattern
+        mapping = Mapping.parse(
+            said.map, samples=said.samples, words=said.words, where=f"{where}: input"
+        )
+        mapping.check_names(card.channel_names, where=f"{where}: input")
+        if not pattern.has_channel:
+            for name, value in (("hold_s", said.hold_s), ("wait_s", said.wait_s)):
+                if value is not None:
+                    raise EdgernnError(f"{where}: input.{name}: only with {CHANNEL} in subscribe")
+            return Intake(pattern, mapping, None)
+        rule = JoinRule.for_period(
+            card.period_s,
+            hold_s=said.hold_s,
+            wait_s=said.wait_s,
+            max_gap_s=self.stream_rule(card).max_gap_s,
+            where=f"{where}: input",
+        )
+        return Intake(
+            pattern, mapping, Join(rule, card.channel_names, max_streams=said.max_streams)
+        )
 
     def limits(self, card: Card, *, where: str) -> Limits:
         """The artefact's alarm rule with what this file says otherwise."""

@@ -12,6 +12,8 @@ SEQ_KEY = "seq"
 RESERVED = frozenset({*TIME_KEYS, SEQ_KEY})
 LARGEST_PAYLOAD = 1 << 20
 """Bytes; a larger message is refused before it is parsed."""
+MOST_SAMPLES = 20_000
+"""In one message: the shortest, `{}`, would take a hundred times its bytes in memory."""
 LARGEST_TIME_S = 253402300800.0
 """The year 10000: beyond it a time cannot be written as ISO 8601."""
 
@@ -53,15 +55,26 @@ def decode(payload: bytes, *, received_s: float) -> list[RawSample]:
     Raises PayloadError for anything that is not an object of numbers or a list of such objects.
     A message is taken whole or not at all.
     """
+    return samples_of(parse(payload), received_s=received_s)
+
+
+def parse(payload: bytes) -> object:
+    """What one message's JSON says. Raises PayloadError if it is none, or too much of it."""
     if len(payload) > LARGEST_PAYLOAD:
         raise PayloadError("too_large", f"{len(payload)} bytes, at most {LARGEST_PAYLOAD}")
     try:
-        content = msgspec.json.decode(payload)
+        return msgspec.json.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise PayloadError("not_json", str(exc)) from exc
+
+
+def samples_of(content: object, *, received_s: float) -> list[RawSample]:
+    """The samples of one message that was parsed. Raises PayloadError as `decode` does."""
     if isinstance(content, dict):
         return [_sample(content, received_s)]
     if isinstance(content, list) and content:
+        if len(content) > MOST_SAMPLES:
+            raise PayloadError("too_large", f"{len(content)} samples, at most {MOST_SAMPLES}")
         return [_sample(item, received_s) for item in content]
     raise PayloadError("not_samples", f"expected an object or a list of them, got {_kind(content)}")
 

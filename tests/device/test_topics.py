@@ -26,7 +26,7 @@ def test_a_stream_comes_back_from_the_topic_it_publishes_to(
 ) -> None:
     levels.insert(at % (len(levels) + 1), "{stream}")
     pattern = TopicPattern.parse("/".join(levels))
-    assert pattern.stream_of(pattern.topic(stream)) == stream
+    assert pattern.source_of(pattern.topic(stream)) == (stream, "")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_pattern_knows_its_filter_and_finds_the_stream(
 ) -> None:
     parsed = TopicPattern.parse(pattern)
     assert parsed.filter == wanted
-    assert parsed.stream_of(topic) == stream
+    assert parsed.source_of(topic) == (stream and (stream, ""))
 
 
 @pytest.mark.parametrize(
