@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,7 @@ from edgernn_export.qat import train_on
 from edgernn_export.quality import Quality
 from edgernn_export.quantize import MODES, computes_in_integers, quantize, stored_as
 from edgernn_export.rounding import healthy_lanes, measure_moments, rounded_weight
+from edgernn_export.select import Wish, select
 from edgernn_export.storage import largest_of, store_float16, to_integers
 from edgernn_export.verify import Proof, engine_outputs, model_outputs
 from edgernn_export.weights import SMALLEST
@@ -465,6 +467,28 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_built(
     done = run_export(folder, *options)
     assert isinstance(done.exception, EdgernnError)
     assert str(done.exception).startswith(sentence)
+
+
+def test_alarms_are_counted_for_detectors_alone(folder: Path) -> None:
+    run = load_run(folder)
+    wish = Wish("auto", "size", "flips=1", None, is_qat=False)
+    other = replace(run, card=msgspec.structs.replace(run.card, task="forecast"))
+    with pytest.raises(
+        EdgernnError,
+        match=r'^--labelled, flips and auc-pr: only for task "anomaly", .* "forecast"$',
+    ):
+        select(other, folder, wish, say=print)
+
+
+def test_a_labelled_recording_without_labels_is_refused(folder: Path) -> None:
+    write_recording(folder.with_name("plain.csv"), simulate_pump(hours=0.2, seed=3))
+    plain = folder.with_name("plain.csv")
+    lines = plain.read_text(encoding="utf-8").splitlines()
+    column = lines[0].split(",").index("label")
+    rows = [",".join(c for i, c in enumerate(line.split(",")) if i != column) for line in lines]
+    plain.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    done = run_export(folder, "--labelled", str(plain))
+    assert re.match(r"--labelled: stream .* has no labels$", str(done.exception))
 
 
 def test_a_goal_is_for_auto_alone(folder: Path) -> None:

@@ -12,10 +12,14 @@ from pathlib import Path
 import msgspec
 
 from edgernn import __version__
+from edgernn_device.alert import Alert
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
+from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
+from edgernn_device.memories import Memories
 from edgernn_device.monitor import Monitor, Outcome, StreamState
+from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.tasks import make_task
 
@@ -25,6 +29,8 @@ IDLE_S = 0.2
 """Longest wait for a message before the clocks are looked at."""
 HUNG_AFTER_S = 60.0
 """The network thread's beat is this old: it hangs, and the process had better end."""
+MOST_POISON = 20
+"""Messages in a row that cannot be handled: then it is not the messages."""
 SEVERITY = {"warning": 1, "critical": 2}
 """Order in which a full outbox gives alerts up."""
 
@@ -50,6 +56,9 @@ class Health(msgspec.Struct, frozen=True):
     """From a batch's first message received to its effect published, the last batch."""
     inbox: int
     outbox: int
+    store: str
+    """Why the last transaction failed; "" when all is well."""
+    store_failures: int
     reconnects: int
     dropped: dict[str, int]
     """Samples and messages refused, bridged or lost, by reason."""
@@ -71,6 +80,14 @@ class Agent:
             rule=config.stream_rule(card),
             max_streams=config.input.max_streams,
         )
+        store = config.store
+        self._keeper = Keeper(
+            store.file(base, node=self._topics.node),
+            Memories(self._monitor, self._intake.join),
+            durability=store.durability,
+            checkpoint_s=store.checkpoint_s,
+            now_s=time.monotonic(),
+        )
         self._inbox: queue.Queue[Message] = queue.Queue(config.input.inbox)
         self._must_say_all = threading.Event()
         self._link = Link(
@@ -79,7 +96,11 @@ class Agent:
             subscriptions=[(self._pattern.filter, config.input.qos)],
             on_message=self._enqueue,
             on_connect=self._must_say_all.set,
+            on_delivered=self._keeper.done_with,
+            on_dropped=self._keeper.done_with,
             availability=self._topics.availability,
+            outbox=Outbox(store.outbox_alerts, round(1e6 * store.outbox_mb)),
+            keep_session=config.broker.keep_session,
             keepalive_s=config.broker.keepalive_s,
         )
         self._stale_after_s = config.stale_after_s(card)
@@ -106,7 +127,24 @@ class Agent:
         Raises EdgernnError if the broker cannot be reached at first, RuntimeError if the network
         thread died or hangs.
         """
-        self._link.start(timeout_s=self._config.broker.start_timeout_s)
+        self._recall()
+        try:
+            self._link.start(timeout_s=self._config.broker.start_timeout_s)
+            self._work(stop)
+        finally:
+            self._keeper.close(time.monotonic())
+
+    def _recall(self) -> None:
+        """Go on where the last process ended."""
+        for parcel in self._keeper.recall():
+            self._send(parcel)
+        names = list(self._monitor.streams)
+        self._heard_s = dict.fromkeys(names, time.monotonic())
+        self._said = dict.fromkeys(names, "")
+        if names:
+            logger.info("%d stream(s) go on where they ended", len(names))
+
+    def _work(self, stop: threading.Event) -> None:
         logger.info(
             "%s: %s, %s, listening on %s",
             self._topics.node,
@@ -121,7 +159,7 @@ class Agent:
                 if messages := self._drain():
                     self._handle(messages)
                 if self._inbox.empty():
-                    self._take(self._intake.due(time.monotonic()))
+                    self._take_due()
                 self._look_at_clocks()
         finally:
             self._say_health()
@@ -152,31 +190,77 @@ class Agent:
         return messages
 
     def _handle(self, messages: list[Message]) -> None:
-        """One batch: decode, score, publish; acknowledge only then."""
-        samples: list[tuple[str, RawSample]] = []
-        for message in messages:
-            samples += self._decode(message)
-        self._take(samples)
+        """One batch; acknowledged only when its effect is safe."""
+        fresh = self._keeper.without_repeats(messages)
+        if len(fresh) < len(messages):
+            self._refused["redelivered"] += len(messages) - len(fresh)
+        try:
+            self._take(fresh)
+        except Exception:
+            logger.exception("a batch of %d messages failed", len(fresh))
+            self._take_one_by_one(fresh)
         for message in messages:
             self._link.ack(message)
         self._messages += len(messages)
         self._latency_s = time.monotonic() - messages[0].received_s
 
-    def _take(self, samples: list[tuple[str, RawSample]]) -> None:
-        """Score, and publish what came of it."""
-        if not samples:
+    def _take(self, messages: list[Message]) -> None:
+        """Decode, score, keep, publish."""
+        samples: list[tuple[str, RawSample]] = []
+        for message in messages:
+            samples += self._decode(message)
+        self._score(samples, messages)
+
+    def _take_due(self) -> None:
+        """Samples that were joined and whose time is over, with nothing more to come."""
+        if not (samples := self._intake.due(time.monotonic())):
             return
+        try:
+            self._score(samples, [])
+        except Exception:
+            logger.exception("%d joined samples failed: left out", len(samples))
+            self._refused["poison"] += len(samples)
+            self._keeper.roll_back()
+            self._intake.due(time.monotonic())
+
+    def _score(self, samples: list[tuple[str, RawSample]], messages: list[Message]) -> None:
+        """Score, keep, publish."""
         outcome = self._monitor.take(samples)
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
+        alerts = [(alert.stream, self._parcel(alert)) for alert in outcome.alerts]
+        changed = [name for name, _ in samples] + self._intake.touched()
+        self._keeper.keep(changed, alerts, messages)
         self._heard_s.update(dict.fromkeys(outcome.streams, time.monotonic()))
+        for _, parcel in alerts:
+            self._send(parcel)
         self._publish(outcome)
+
+    def _take_one_by_one(self, messages: list[Message]) -> None:
+        """From the last that was kept, so that what fails again is known: it is set aside."""
+        self._keeper.roll_back()
+        in_a_row = 0
+        for message in messages:
+            try:
+                self._take([message])
+                in_a_row = 0
+            except Exception as exc:
+                in_a_row += 1
+                if in_a_row > MOST_POISON:
+                    raise
+                self._keeper.roll_back()
+                self._keeper.set_poison_aside(message, repr(exc))
+                self._refuse("poison", message, f"failed twice, set aside: {exc!r}")
 
     def _decode(self, message: Message) -> list[tuple[str, RawSample]]:
         try:
+            waited_s = time.monotonic() - message.received_s
             return self._intake.take(
-                message.topic, message.payload, received_s=time.time(), now_s=time.monotonic()
+                message.topic,
+                message.payload,
+                received_s=time.time() - waited_s,
+                now_s=message.received_s,
             )
         except PayloadError as exc:
             self._refuse(exc.reason, message, exc.detail)
@@ -190,16 +274,22 @@ class Agent:
                 "%r: %s: %.200s (said once, then counted)", message.topic[:200], reason, detail
             )
 
+    def _parcel(self, alert: Alert) -> Parcel:
+        logger.info("alert %s: %s", alert.edge, alert.sentence)
+        topic, payload = self._topics.alert(alert.stream), msgspec.json.encode(alert)
+        return Parcel(alert.id, topic, payload, SEVERITY[alert.severity])
+
+    def _send(self, parcel: Parcel) -> None:
+        self._link.publish(
+            parcel.topic,
+            parcel.payload,
+            qos=1,
+            severity=parcel.severity,
+            parcel_id=parcel.id,
+            retain=parcel.retain,
+        )
+
     def _publish(self, outcome: Outcome) -> None:
-        for alert in outcome.alerts:
-            logger.info("alert %s: %s", alert.edge, alert.sentence)
-            self._link.publish(
-                self._topics.alert(alert.stream),
-                msgspec.json.encode(alert),
-                qos=1,
-                severity=SEVERITY[alert.severity],
-                parcel_id=alert.id,
-            )
         for notice in outcome.notices:
             payload = msgspec.json.encode(notice.content)
             self._notices[notice.stream, notice.kind] = payload
@@ -213,7 +303,9 @@ class Agent:
 
     def _say_notice(self, name: str, kind: str) -> None:
         payload = self._notices[name, kind]
-        self._link.publish(self._topics.notice(name, kind), payload, qos=1, retain=True)
+        self._link.publish(
+            self._topics.notice(name, kind), payload, qos=1, retain=True, is_report=True
+        )
 
     def _is_score_due(self, name: str) -> bool:
         now_s = self._monitor.streams[name].last_s
@@ -231,7 +323,9 @@ class Agent:
         if self._said.get(name) != state.state:
             self._said[name] = state.state
             payload = msgspec.json.encode(state)
-            self._link.publish(self._topics.state(name), payload, qos=1, retain=True)
+            self._link.publish(
+                self._topics.state(name), payload, qos=1, retain=True, is_report=True
+            )
 
     def _look_at_link(self) -> None:
         self._link.raise_if_dead()
@@ -250,6 +344,7 @@ class Agent:
 
     def _look_at_clocks(self) -> None:
         now_s = time.monotonic()
+        self._keeper.tick(now_s)
         for name, heard_s in self._heard_s.items():
             if now_s - heard_s > self._stale_after_s and self._said.get(name, "stale") != "stale":
                 logger.warning("%s: silent for %.0f s", name, now_s - heard_s)
@@ -282,11 +377,15 @@ class Agent:
             latency_ms=round(self._latency_s * 1e3, 2),
             inbox=self._inbox.qsize(),
             outbox=self._link.waiting,
+            store=self._keeper.problem,
+            store_failures=self._keeper.failures,
             reconnects=self._link.reconnects,
             dropped=dict(dropped),
         )
         self._health_s, self._health_samples = now_s, monitor.samples
-        self._link.publish(self._topics.health, msgspec.json.encode(health), qos=1, retain=True)
+        self._link.publish(
+            self._topics.health, msgspec.json.encode(health), qos=1, retain=True, is_report=True
+        )
 
 
 def _resident_bytes() -> int:

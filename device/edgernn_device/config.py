@@ -10,6 +10,7 @@ from edgernn.alarm import Limits
 from edgernn.card import AlarmRule, Card
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, find_credentials
+from edgernn_device.folders import state_folder
 from edgernn_device.intake import Intake
 from edgernn_device.join import Join, JoinRule
 from edgernn_device.mapping import WORDS, Mapping, Said
@@ -18,6 +19,7 @@ from edgernn_device.topics import CHANNEL, DEFAULT_PATTERN, DEFAULT_PREFIX, Node
 from edgernn_device.trust import Trust
 
 LONGEST_HOLD_S = 30 * 86_400.0
+DURABILITIES = ("checkpoint", "sample")
 LONGEST_BRIDGE = 10_000
 """Missing samples that one gap may be filled with: a wrong clock must not fill the memory."""
 
@@ -33,6 +35,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     key_file: str = ""
     protocol: str = "3.1.1"
     keepalive_s: int = 15
+    keep_session: bool = True
+    """The broker keeps what comes while we are away, as far as it does."""
     start_timeout_s: float = 10.0
     """0 = keep trying for ever."""
 
@@ -76,6 +80,24 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Channel → where its value stands in a sample, for nested fields and other names."""
     words: dict[str, float] = msgspec.field(default_factory=lambda: dict(WORDS))
     """What text in place of a number is worth."""
+
+
+class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[store]`: what outlives the process."""
+
+    path: str = ""
+    """A file; "" = NODE.db in the folder for state ($STATE_DIRECTORY, else the user's own)."""
+    durability: str = "checkpoint"
+    """"checkpoint": streams are written every `checkpoint_s`, alerts at once. "sample": all of it
+    before a message is acknowledged, so that a crash changes nothing."""
+    checkpoint_s: float = 300.0
+    outbox_alerts: int = 10_000
+    """Publishes that wait for the broker; beyond, the oldest of the least severe go."""
+    outbox_mb: float = 20.0
+
+    def file(self, base: Path, *, node: str) -> Path:
+        """`path` is relative to `base`."""
+        return _path(base, self.path) or state_folder() / f"{node}.db"
 
 
 class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -127,6 +149,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Name of this device in topics; "" = its host name."""
     broker: BrokerConfig = BrokerConfig()
     input: InputConfig = InputConfig()
+    store: StoreConfig = StoreConfig()
     output: OutputConfig = OutputConfig()
     alarm: AlarmConfig = AlarmConfig()
     classify: ClassifyConfig = ClassifyConfig()
@@ -144,6 +167,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "input.stale_after_s": (self.input.stale_after_s, 0.1, math.inf),
             "input.hold_s": (self.input.hold_s, 0.001, LONGEST_HOLD_S),
             "input.wait_s": (self.input.wait_s, 0, 3600),
+            "store.checkpoint_s": (self.store.checkpoint_s, 1, 86_400),
+            "store.outbox_alerts": (self.store.outbox_alerts, 1, 10_000_000),
+            "store.outbox_mb": (self.store.outbox_mb, 0.001, 10_000),
             "output.score_every_s": (self.output.score_every_s, 0, math.inf),
             "classify.confirm": (self.classify.confirm, 1, 1_000_000),
             "classify.min_probability": (self.classify.min_probability, 0, 1),
@@ -153,6 +179,12 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for name, (value, low, high) in limits.items():
             if value is not None and not low <= value <= high:
                 raise ValueError(f"{name}: expected {low:.10g}–{high:.10g}, got {value:.10g}")
+
+        if self.store.durability not in DURABILITIES:
+            raise ValueError(
+                f"store.durability: expected one of {', '.join(DURABILITIES)}, got "
+                f"{self.store.durability!r}"
+            )
 
     def trust(self, base: Path, *, where: str) -> Trust:
         """Files are relative to `base`. Raises EdgernnError for a key that is none."""

@@ -96,6 +96,10 @@ class Intake:
         """Values left out or lost while joining, by reason."""
         return self.join.counts if self.join is not None else Counter()
 
+    def touched(self) -> list[str]:
+        """Streams of which something is held, or no more, since this was last asked."""
+        return self.join.touched() if self.join is not None else []
+
     def due(self, now_s: float) -> list[Joined]:
         """Joined samples that wait for no further value. To be asked when no message waits."""
         return self.join.due(now_s) if self.join is not None else []

@@ -7,12 +7,12 @@ are arguments: sample times in seconds since 1970, and `now_s` of a clock that n
 import heapq
 import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import msgspec
 
 from edgernn.errors import EdgernnError
-from edgernn_device.payload import RawSample
+from edgernn_device.payload import LARGEST_TIME_S, RawSample
 
 ON_TIME = 1e-3
 """Periods that a value may come after a point of the grid and still be of it: times are rounded."""
@@ -99,10 +99,19 @@ class Join:
         """Stream → `now_s` when `clock_s` last moved."""
         self._due: list[tuple[float, str]] = []
         """Heap: `now_s` from which a stream is worth a look; each stream once."""
+        self._recalled: list[str] = []
+        """Streams whose state was given back, until it is known what time it is."""
+        self._touched: dict[str, None] = {}
 
     def __len__(self) -> int:
         """Streams of which something is held."""
         return len(self._streams)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._streams)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._streams
 
     def add(self, name: str, sample: RawSample, *, now_s: float) -> list[Joined]:
         """Take what one message said of some channels. Returns the samples that it completes."""
@@ -111,8 +120,10 @@ class Join:
             self.counts["unknown_channel"] += len(sample.values) - len(values)
         if not values:
             return []
+        self._greet(now_s)
         sample = RawSample(time_s=sample.time_s, seq=sample.seq, values=values)
         state = self._streams.get(name)
+        self._touched[name] = None
         if is_new := state is None:
             if len(self._streams) >= self._max_streams:
                 self.counts["too_many_streams"] += 1
@@ -134,11 +145,13 @@ class Join:
 
     def due(self, now_s: float) -> list[Joined]:
         """The samples that are complete because time has passed: their senders are silent."""
+        self._greet(now_s)
         found: list[Joined] = []
         names = []
         while self._due and self._due[0][0] <= now_s:
             names.append(heapq.heappop(self._due)[1])
         for name in names:
+            self._touched[name] = None
             state = self._streams[name]
             complete = self._complete(self._clock_of(name, now_s))
             found += [(name, one) for one in self._settle(state, complete)]
@@ -154,17 +167,47 @@ class Join:
         """What is remembered of a stream, to be written down at once: it goes on changing."""
         return self._streams.get(name)
 
-    def set_state(self, name: str, state: JoinState, *, now_s: float) -> None:
-        """Go on where a stream was."""
-        is_new = name not in self._streams
-        self._streams[name], self._heard_s[name] = state, now_s
-        if is_new:
-            self._look_again(name)
+    def set_state(self, name: str, state: JoinState) -> None:
+        """Go on where a stream was. Raises ValueError if it cannot have been there."""
+        if not 0 <= state.clock_s < LARGEST_TIME_S:
+            raise ValueError("what is held of a stream is of no time")
+        clock = self._slot_of(state.clock_s)
+        hold = math.ceil(self._rule.hold_s / self._rule.period_s)
+        if (
+            not -self._most - 1 <= state.slot - clock <= self._most + hold + 1
+            or any(not 0 < slot - state.slot <= self._most + 1 for slot in state.pending)
+            or len(state.ahead) > 1
+        ):
+            raise ValueError("what is held of a stream does not fit the period")
+        self._streams[name] = state
+        self._recalled.append(name)
+
+    def forget_all(self) -> None:
+        """As if nothing had come yet; what was counted stays."""
+        for memory in (self._streams, self._heard_s, self._due, self._recalled):
+            memory.clear()
+
+    def touched(self) -> list[str]:
+        """Streams of which something changed since this was last asked."""
+        names, self._touched = list(self._touched), {}
+        return names
+
+    def _greet(self, now_s: float) -> None:
+        for name in self._recalled:
+            if name not in self._heard_s:
+                self._heard_s[name] = now_s
+                self._look_again(name)
+        self._recalled.clear()
 
     @property
     def _far_s(self) -> float:
         """A value so much later than expected is of another clock."""
         return max(self._rule.max_gap_s, self._rule.period_s) + self._rule.wait_s
+
+    @property
+    def _most(self) -> int:
+        """Points of the grid that what is held is carried on over, in one go."""
+        return math.ceil(self._far_s / self._rule.period_s) + 1
 
     def _clock_of(self, name: str, now_s: float) -> float:
         """What time it is where the stream is from, as its values tell."""
@@ -226,11 +269,10 @@ class Join:
     def _settle(self, state: JoinState, until: int) -> list[RawSample]:
         """The samples up to a point of the grid; nothing is awaited of them any more."""
         rule = self._rule
-        most = math.ceil(self._far_s / rule.period_s) + 1
         found: list[RawSample] = []
         while state.slot < until and (state.held or state.pending):
             following = min(state.pending, default=until + 1)
-            if following - state.slot > most:
+            if following - state.slot > self._most:
                 state.held.clear()
             if not state.held and following > until:
                 break

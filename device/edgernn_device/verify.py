@@ -1,17 +1,16 @@
 """`edgernn verify`: the artefact's golden vectors on this machine's own CPU, in a child process."""
 
 import hashlib
-import os
 import platform
 import signal
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import msgspec
 
 from edgernn.errors import EdgernnError
+from edgernn_device.folders import state_folder
 
 PATIENCE_S = 120.0
 
@@ -54,7 +53,7 @@ def verify_once(model: bytes, *, where: str) -> Verified | None:
     """`verify`, unless these bytes passed with this ONNX Runtime on this machine before: None."""
     digest = hashlib.sha256(model).hexdigest()
     name = f"{digest}-{version('onnxruntime')}-{platform.machine()}"
-    mark = _folder() / name
+    mark = state_folder() / "verified" / name
     if mark.exists():
         return None
     found = verify(model, where=where)
@@ -64,14 +63,6 @@ def verify_once(model: bytes, *, where: str) -> Verified | None:
     except OSError:
         pass  # a read-only system: it is verified at every start
     return found
-
-
-def _folder() -> Path:
-    """Where it is kept which artefacts passed: systemd's StateDirectory, or the user's own."""
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.partition(":")[0]) / "verified"
-    own = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(own) / "edgernn" / "verified"
 
 
 def _verify_here(model: bytes, where: str) -> Verified:

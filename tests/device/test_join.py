@@ -343,7 +343,7 @@ def test_going_on_from_a_remembered_state_is_the_same_as_never_having_stopped(
         if k == cut and (state := stopped.join.state_of("s")) is not None:
             kept = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=JoinState)
             stopped.join = Join(RULE, ("a", "b", "c"), max_streams=3)
-            stopped.join.set_state("s", kept, now_s=0.0)
+            stopped.join.set_state("s", kept)
         for bench in (through, stopped):
             bench.tell(at, {name: value}, now=0.0, seq=seq)
     for bench in (through, stopped):
