@@ -1,13 +1,16 @@
 """The card: what an artefact says of itself, as JSON in the ONNX metadata."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 
 import msgspec
 
 from edgernn.errors import EdgernnError
 
+MOST_STATES = 4_000_000
+"""Numbers that one stream may remember, 16 MB: more is no detector, and memory for many."""
 CARD_KEY = "edgernn"
 """Name of the entry in the model's `metadata_props`."""
 
@@ -174,6 +177,10 @@ def decode_card(text: str | bytes, *, where: str) -> Card:
     return card
 
 
+def _rises(values: Sequence[float]) -> bool:
+    return all(a <= b for a, b in pairwise(values))
+
+
 def _check(card: Card, where: str) -> None:
     """What JSON types alone cannot say."""
     names = card.channel_names
@@ -202,6 +209,12 @@ def _check(card: Card, where: str) -> None:
             any(len(t.knots) != len(t.scores) for t in card.tails),
             "knots and scores differ in length",
         ),
+        (any(not t.knots or not _rises(t.knots) for t in card.tails), "knots that do not rise"),
+        (
+            sum(math.prod(s.shape) for s in card.states) > MOST_STATES,
+            f"states of more than {MOST_STATES:,} numbers a stream",
+        ),
+        (not card.tolerance >= 0, "tolerance must not be negative"),
         (
             any(t.shape <= 0 or t.scale <= 0 or not 0 < t.extremal_index <= 1 for t in card.tails),
             "a tail outside its range",

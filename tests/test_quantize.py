@@ -14,6 +14,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from cards import make_card
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +40,7 @@ from edgernn_export.compare import count_flips, largest
 from edgernn_export.graph import build_graph
 from edgernn_export.latency import Latency, measure_latency
 from edgernn_export.qat import train_on
-from edgernn_export.quality import Quality
+from edgernn_export.quality import Piece, Quality, _auc_pr_loss
 from edgernn_export.quantize import MODES, computes_in_integers, quantize, stored_as
 from edgernn_export.rounding import healthy_lanes, measure_moments, rounded_weight
 from edgernn_export.select import Wish, select
@@ -316,6 +317,16 @@ def test_times_are_above_zero_and_grow_with_streams() -> None:
     assert 0 < latency.us_sample < latency.us_1
 
 
+def test_a_labelled_piece_shorter_than_the_delay_adds_nothing() -> None:
+    card = make_card(delay=7, warm_up=7)
+    score = np.arange(60, dtype=np.float32)[:, None]
+    whole = Piece(score[:, None], np.arange(60) >= 30), score, score[::-1]
+    short = Piece(score[:4, None], np.ones(4, np.bool_)), score[:4], score[:4]
+    alone = _auc_pr_loss(card, [whole])
+    assert alone is not None and alone > 0.1
+    assert _auc_pr_loss(card, [whole, short]) == alone
+
+
 # the command
 
 
@@ -491,6 +502,35 @@ def test_a_labelled_recording_without_labels_is_refused(folder: Path) -> None:
     assert re.match(r"--labelled: stream .* has no labels$", str(done.exception))
 
 
+@pytest.mark.parametrize("task", ["forecast", "classify"])
+@pytest.mark.usefixtures("short_proof")
+def test_models_without_alarms_are_chosen_by_their_difference(task: str, tmp_path: Path) -> None:
+    config = Config(
+        recording=(RecordingConfig(path="pump.csv"),),
+        task=task,
+        network=NetworkConfig(hidden=12),
+        training=TrainingConfig(epochs=1, streams=8, chunk=64, device="cpu"),
+    )
+    faults = [parse_fault(f"leak@{minutes}m+15m") for minutes in (10, 40, 70, 100, 130, 160)]
+    recording = simulate_pump(hours=3, seed=1, faults=faults if task == "classify" else [])
+    run, losses = train(config, recording, name=task)
+    save_run(tmp_path / "run", run, losses)
+    done = run_export(tmp_path / "run", "--quantize", "auto", "--budget", "difference=0.05")
+    assert done.exit_code == 0, done.exception
+    rows = rows_of(tmp_path / "run")
+    assert tuple(rows) == MODES
+    assert {line["gained"] for line in rows.values()} == {""}
+    inside = [line for line in rows.values() if not line["misses"]]
+    assert all(float(line["difference"]) <= 0.05 for line in inside)
+    size = (tmp_path / "pump.onnx").stat().st_size
+    assert size == min(int(line["bytes"]) for line in inside)
+
+
 def test_a_goal_is_for_auto_alone(folder: Path) -> None:
     done = run_export(folder, "--optimise", "size")
     assert "--optimise is for --quantize auto, here --quantize int8" in done.output
+
+
+def test_training_on_is_for_integers_alone(folder: Path) -> None:
+    done = run_export(folder, "--quantize", "float16", "--qat")
+    assert "--qat is for weights of integers, here --quantize float16" in done.output

@@ -90,7 +90,7 @@ class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     durability: str = "checkpoint"
     """"checkpoint": streams are written every `checkpoint_s`, alerts at once. "sample": all of it
     before a message is acknowledged, so that a crash changes nothing."""
-    checkpoint_s: float = 300.0
+    checkpoint_s: float = 60.0
     outbox_alerts: int = 10_000
     """Publishes that wait for the broker; beyond, the oldest of the least severe go."""
     outbox_mb: float = 20.0

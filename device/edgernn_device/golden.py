@@ -44,12 +44,10 @@ def record_golden(engine: Engine, x: Floats) -> Golden:
 def read_golden(engine: Engine, *, where: str) -> Golden | None:
     """The golden vectors of an artefact, None if it has none. Raises EdgernnError if they are
     damaged."""
-    text = engine.note(GOLDEN_KEY)
-    if text is None:
-        return None
     try:
-        return msgspec.json.decode(text, type=Golden)
-    except msgspec.MsgspecError as exc:
+        text = engine.note(GOLDEN_KEY)
+        return None if text is None else msgspec.json.decode(text, type=Golden)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise EdgernnError(f"{where}: damaged golden vectors: {exc}") from exc
 
 
@@ -65,7 +63,7 @@ def largest_difference(engine: Engine, golden: Golden, *, where: str) -> float:
     """
     channels = len(engine.card.channels)
     x = _decode(golden.x)
-    if len(x) != golden.samples * channels:
+    if not golden.samples or len(x) != golden.samples * channels:
         raise EdgernnError(
             f"{where}: damaged golden vectors: {len(x)} values for {golden.samples} samples of "
             f"{channels} channels"
@@ -99,10 +97,13 @@ def _run(engine: Engine, x: Floats) -> tuple[Mapping[str, Floats], Mapping[str, 
 
 def _difference(found: Floats, expected: Floats) -> float:
     a = _thin(found)
-    if a.shape != expected.shape or not np.array_equal(np.isnan(a), np.isnan(expected)):
+    if a.shape != expected.shape:
         return np.inf
-    difference = np.abs(a - expected) / np.maximum(1.0, np.abs(expected))
-    return float(np.nan_to_num(difference).max(initial=0.0))
+    is_number = np.isfinite(expected)
+    if not np.array_equal(a[~is_number], expected[~is_number], equal_nan=True):
+        return np.inf
+    a, b = a[is_number], expected[is_number]
+    return float((np.abs(a - b) / np.maximum(1.0, np.abs(b))).max(initial=0.0))
 
 
 def _thinned(arrays: Mapping[str, Floats]) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import msgspec
 
@@ -30,7 +31,8 @@ def verify(model: bytes, *, where: str) -> Verified:
     Raises EdgernnError if it says something else here, if it cannot be read, or if the process was
     ended: an ONNX Runtime built for another CPU ends with an illegal instruction.
     """
-    command = [sys.executable, "-m", "edgernn_device.verify", where]
+    # -P: no module of the folder that it happens to run in
+    command = [sys.executable, "-P", "-m", "edgernn_device.verify", where]
     try:
         done = subprocess.run(
             command, input=model, capture_output=True, timeout=PATIENCE_S, check=False
@@ -53,16 +55,32 @@ def verify_once(model: bytes, *, where: str) -> Verified | None:
     """`verify`, unless these bytes passed with this ONNX Runtime on this machine before: None."""
     digest = hashlib.sha256(model).hexdigest()
     name = f"{digest}-{version('onnxruntime')}-{platform.machine()}"
-    mark = state_folder() / "verified" / name
-    if mark.exists():
+    mark = _mark(name)
+    if mark is not None and _is_there(mark):
         return None
     found = verify(model, where=where)
-    try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-    except OSError:
-        pass  # a read-only system: it is verified at every start
+    if mark is not None:
+        try:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError:
+            pass  # a read-only system: it is verified at every start
     return found
+
+
+def _mark(name: str) -> Path | None:
+    """The file that says that it passed; None where nothing can be kept."""
+    try:
+        return state_folder() / "verified" / name
+    except EdgernnError:
+        return None
+
+
+def _is_there(mark: Path) -> bool:
+    try:
+        return mark.exists()
+    except OSError:  # its folder may not be looked into
+        return False
 
 
 def _verify_here(model: bytes, where: str) -> Verified:
@@ -74,7 +92,13 @@ def _verify_here(model: bytes, where: str) -> Verified:
     golden = read_golden(engine, where=where)
     if golden is None:
         return Verified(0, 0.0)
-    return Verified(golden.samples, largest_difference(engine, golden, where=where))
+    try:
+        return Verified(golden.samples, largest_difference(engine, golden, where=where))
+    except EdgernnError:
+        raise
+    except Exception as exc:  # ONNX Runtime raises a dozen unrelated types
+        detail = " ".join(str(exc).split())[:200]
+        raise EdgernnError(f"{where}: does not run here: {detail}") from exc
 
 
 if __name__ == "__main__":

@@ -150,6 +150,8 @@ DELAY = "delay must be from 0 to warm_up"
 EMPTY_SHAPE = "a state with an empty shape"
 OUTSIDE = "a tail outside its range"
 LENGTHS = "knots and scores differ in length"
+FALLING = "knots that do not rise"
+TOO_LARGE = "states of more than 4,000,000 numbers a stream"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +175,10 @@ LENGTHS = "knots and scores differ in length"
         ({"horizon": 3}, HORIZON),
         ({"task": "forecast", "tails": ()}, HORIZON),
         ({"tails": (make_tail(knots=TAIL.knots[:-1]),)}, LENGTHS),
+        ({"tails": (make_tail(knots=(), scores=()),)}, FALLING),
+        ({"tails": (make_tail(knots=TAIL.knots[::-1]),)}, FALLING),
+        ({"states": (State("state.layer.0.h", (2001, 2000), 0.0),)}, TOO_LARGE),
+        ({"tolerance": -0.1}, "tolerance must not be negative"),
         ({"tails": (TAIL, make_tail(shape=0.0))}, OUTSIDE),
         ({"tails": (make_tail(scale=-1.0),)}, OUTSIDE),
         ({"tails": (make_tail(extremal_index=0.0),)}, OUTSIDE),
