@@ -22,7 +22,8 @@ SHARES = {
     "config": 0.125,
     "artefact": 0.125,
     "card": 0.05,
-    "held": 0.045,
+    "held": 0.02,
+    "memory": 0.025,
     "store": 0.005,
 }
 """Of all inputs. An input of the store is a file, a thousand times the time of the others."""

@@ -6,21 +6,27 @@
 import sqlite3
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from cards import make_limits
 from corpus import read_corpus, write_corpus
 from targets import CARD, NOW_S, SEPARATOR
 from wire_format import LOCATION, field, in_graph, node, tensor
 
+from edgernn.alarm import Alarm
 from edgernn_device.join import Cell, JoinState
+from edgernn_device.monitor import Memory
 from edgernn_device.outbox import Parcel
 from edgernn_device.payload import RawSample
 from edgernn_device.store import Change, Store
+from edgernn_device.stream import Stream, StreamRule
 
+LIMITS = make_limits()
 PAYLOADS = [
     b'{"time": "2026-01-05T05:40:18Z", "seq": 1042, "flow": 2.34, "heat": null}',
     b'[{"ts": 1767591600000, "flow": 1}, {"timestamp": 1767591601.5, "flow": "x", "b": true}]',
@@ -63,6 +69,21 @@ def artefacts() -> list[bytes]:
     return [graph + entry, elsewhere + entry, graph]
 
 
+def memories() -> list[bytes]:
+    """Of a stream that is new, and of one whose alarm is on."""
+    found = []
+    for absent, alarm in ((1, Alarm(LIMITS)), (0, Alarm(LIMITS))):
+        stream = Stream("s", 0, StreamRule(period_s=1.0, warm_up=3, max_gap_s=60.0))
+        stream.absent = set(range(absent))
+        counts: Counter[str] = Counter()
+        for n in range(4):
+            list(stream.admit(NOW_S + n, [1.0, 2.0], seq=n, counts=counts))
+            alarm.update(NOW_S + n, 9.0)
+        task = msgspec.msgpack.encode((alarm.remember(), 9.0))
+        found.append(msgspec.msgpack.encode(Memory(stream.remember(), task, bytes(16))))
+    return found
+
+
 def stores() -> list[bytes]:
     """An ordinary file, one of another format, and one with a damaged page."""
     with tempfile.TemporaryDirectory() as folder:
@@ -88,6 +109,7 @@ SEEDS: dict[str, list[bytes]] = {
     "artefact": artefacts(),
     "card": [CARD],
     "held": [msgspec.msgpack.encode(STATE)],
+    "memory": memories(),
     "store": stores(),
 }
 

@@ -9,8 +9,10 @@ import functools
 import logging
 import tempfile
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -20,12 +22,15 @@ from edgernn.settings import to_settings
 from edgernn_device.address import BrokerAddress
 from edgernn_device.anatomy import dissect
 from edgernn_device.config import AgentConfig
+from edgernn_device.engine import Engine, Floats
 from edgernn_device.intake import Intake
 from edgernn_device.join import Join, JoinState
 from edgernn_device.mapping import Mapping
+from edgernn_device.monitor import Monitor
 from edgernn_device.payload import LARGEST_TIME_S, PayloadError, decode
 from edgernn_device.signature import split
 from edgernn_device.store import Store, StoreError
+from edgernn_device.tasks import make_task
 from edgernn_device.topics import NodeTopics, TopicError, TopicPattern
 from edgernn_device.trust import admit
 
@@ -149,6 +154,48 @@ def held(data: bytes) -> None:
     assert len(join.due(1e9)) < 1000
 
 
+class NoEngine:
+    """What a monitor asks of an engine, as long as no sample comes."""
+
+    def __init__(self) -> None:
+        self.card = _card()
+        self.hash = "m"
+        self._states: dict[int, dict[str, Floats]] = {}
+
+    def add_stream(self) -> int:
+        row = len(self._states)
+        self._states[row] = {}
+        return row
+
+    def remove_stream(self, row: int) -> None:
+        del self._states[row]
+
+    def state_of(self, row: int) -> dict[str, Floats]:
+        return self._states[row]
+
+    def set_state(self, row: int, states: dict[str, Floats]) -> None:
+        self._states[row] = states
+
+
+def memory(data: bytes) -> None:
+    """What the store kept of a stream: taken up whole and said, or refused."""
+    engine = cast(Engine, NoEngine())
+    file = AgentConfig(model="a", node="pi")
+    task = make_task(file, engine, where="agent.toml")
+    monitor = Monitor(engine, task, rule=file.stream_rule(engine.card), max_streams=5)
+    try:
+        monitor.recall("s", data)
+    except ValueError:  # msgspec.DecodeError is one
+        assert not monitor.streams
+        return
+    msgspec.json.encode(monitor.state_of("s"))
+    stream = monitor.streams["s"]
+    for step in stream.admit(NOW_S + 1e4, [1.0, 2.0], seq=None, counts=Counter()):
+        stream.about(step)
+    monitor.recall("r", monitor.remember("s"))
+    monitor.forget_all()
+
+
 def store(data: bytes) -> None:
     """A file where the agent keeps what outlives it: read, or set aside with its name."""
     logging.disable(logging.CRITICAL)
@@ -170,5 +217,6 @@ def _ram() -> str | None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    one.__name__: one for one in (payload, topic, intake, config, artefact, card, held, store)
+    one.__name__: one
+    for one in (payload, topic, intake, config, artefact, card, held, memory, store)
 }

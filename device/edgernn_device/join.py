@@ -169,7 +169,9 @@ class Join:
 
     def set_state(self, name: str, state: JoinState) -> None:
         """Go on where a stream was. Raises ValueError if it cannot have been there."""
-        if not 0 <= state.clock_s < LARGEST_TIME_S:
+        cells = [cell for some in (state.held, *state.pending.values()) for cell in some.values()]
+        times = [state.clock_s, *(one.time_s for one in (*cells, *state.ahead))]
+        if not all(0 <= time_s < LARGEST_TIME_S for time_s in times):
             raise ValueError("what is held of a stream is of no time")
         clock = self._slot_of(state.clock_s)
         hold = math.ceil(self._rule.hold_s / self._rule.period_s)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edgernn.times import parse_time
+from edgernn.times import LAST_S, parse_time
 
 TIME_KEYS = ("time", "timestamp", "ts")
 SEQ_KEY = "seq"
@@ -14,8 +14,7 @@ LARGEST_PAYLOAD = 1 << 20
 """Bytes; a larger message is refused before it is parsed."""
 MOST_SAMPLES = 20_000
 """In one message: the shortest, `{}`, would take a hundred times its bytes in memory."""
-LARGEST_TIME_S = 253402300800.0
-"""The year 10000: beyond it a time cannot be written as ISO 8601."""
+LARGEST_TIME_S = LAST_S
 
 
 class PayloadError(Exception):

@@ -10,7 +10,7 @@ from cards import CARD, make_limits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgernn.alarm import CRITICAL_ABOVE, Alarm, AlarmState, Edge, Limits
+from edgernn.alarm import CRITICAL_ABOVE, Alarm, AlarmMemory, AlarmState, Edge, Limits
 from edgernn.calibration import enter_threshold, leave_threshold
 from edgernn.card import AlarmRule
 from edgernn.errors import EdgernnError
@@ -208,3 +208,12 @@ def test_an_alert_is_critical_a_thousand_times_above_the_threshold() -> None:
     limits = make_limits(enter=5.0)
     assert limits.severity(5.0 + CRITICAL_ABOVE) == "critical"
     assert limits.severity(math.nextafter(5.0 + CRITICAL_ABOVE, 0)) == "warning"
+
+
+@pytest.mark.parametrize("wrong_s", [math.nan, math.inf, -5.0, 1e12])
+def test_an_alarm_that_was_written_down_with_a_time_that_is_none_is_refused(wrong_s: float) -> None:
+    for times in ((wrong_s, 0.0, 0.0), (0.0, wrong_s, 0.0), (0.0, 0.0, wrong_s)):
+        with pytest.raises(ValueError, match="an alarm of no time"):
+            Alarm(make_limits()).recall(
+                AlarmMemory(AlarmState.ON, times[0], times[1], 5.0, times[2])
+            )

@@ -13,6 +13,7 @@ from edgernn_device.engine import Engine
 from edgernn_device.join import Cell, JoinState
 from edgernn_device.memories import Memories
 from edgernn_device.monitor import Monitor
+from edgernn_device.payload import RawSample
 from edgernn_device.tasks import make_task
 
 T0_S = 1_767_591_600.0
@@ -89,6 +90,8 @@ def test_after_all_was_forgotten_and_given_back_nothing_has_changed(
         JoinState(slot=int(T0_S), clock_s=-1.0),
         JoinState(slot=int(T0_S), clock_s=T0_S, pending={10**15: {"a": Cell(T0_S, 1.0, None)}}),
         JoinState(slot=10**400, clock_s=T0_S),
+        JoinState(slot=int(T0_S), clock_s=T0_S, held={"a": Cell(math.nan, 1.0, None)}),
+        JoinState(slot=int(T0_S), clock_s=T0_S, ahead=[RawSample(math.nan, None, {"a": 1.0})]),
     ],
 )
 def test_a_state_that_cannot_have_been_is_refused(artefact: Path, state: JoinState) -> None:
