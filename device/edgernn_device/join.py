@@ -170,7 +170,8 @@ class Join:
     def set_state(self, name: str, state: JoinState) -> None:
         """Go on where a stream was. Raises ValueError if it cannot have been there."""
         cells = [cell for some in (state.held, *state.pending.values()) for cell in some.values()]
-        times = [state.clock_s, *(one.time_s for one in (*cells, *state.ahead))]
+        times = [state.clock_s, *(cell.time_s for cell in cells)]
+        times += [sample.time_s for sample in state.ahead]
         if not all(0 <= time_s < LARGEST_TIME_S for time_s in times):
             raise ValueError("what is held of a stream is of no time")
         clock = self._slot_of(state.clock_s)
