@@ -221,7 +221,7 @@ class Agent:
             logger.exception("%d joined samples failed: left out", len(samples))
             self._refused["poison"] += len(samples)
             self._keeper.roll_back()
-            self._intake.due(time.monotonic())
+            self._intake.forget_streams({name for name, _ in samples})
 
     def _score(self, samples: list[tuple[str, RawSample]], messages: list[Message]) -> None:
         """Score, keep, publish."""
@@ -250,6 +250,7 @@ class Agent:
                 if in_a_row > MOST_POISON:
                     raise
                 self._keeper.roll_back()
+                self._intake.forget(message.topic)
                 self._keeper.set_poison_aside(message, repr(exc))
                 self._refuse("poison", message, f"failed twice, set aside: {exc!r}")
 

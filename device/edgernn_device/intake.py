@@ -4,7 +4,8 @@ No socket, no clock. What is refused is a PayloadError, counted by its reason.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from edgernn.errors import EdgernnError
 from edgernn_device.join import Join, Joined, JoinRule
@@ -95,6 +96,18 @@ class Intake:
     def counts(self) -> Counter[str]:
         """Values left out or lost while joining, by reason."""
         return self.join.counts if self.join is not None else Counter()
+
+    def forget(self, topic: str) -> None:
+        """What is held of the stream that a topic names led to a failure."""
+        with suppress(TopicError):
+            if (source := self._pattern.source_of(topic)) is not None:
+                self.forget_streams([source.stream])
+
+    def forget_streams(self, names: Iterable[str]) -> None:
+        """Nothing is held of these any more."""
+        if self.join is not None:
+            for name in names:
+                self.join.forget(name)
 
     def touched(self) -> list[str]:
         """Streams of which something is held, or no more, since this was last asked."""

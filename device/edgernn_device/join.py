@@ -185,6 +185,15 @@ class Join:
         self._streams[name] = state
         self._recalled.append(name)
 
+    def forget(self, name: str) -> None:
+        """Nothing is held of a stream any more."""
+        self._streams.pop(name, None)
+        self._heard_s.pop(name, None)
+        self._due = [entry for entry in self._due if entry[1] != name]
+        heapq.heapify(self._due)
+        self._recalled = [one for one in self._recalled if one != name]
+        self._touched[name] = None
+
     def forget_all(self) -> None:
         """As if nothing had come yet; what was counted stays."""
         for memory in (self._streams, self._heard_s, self._due, self._recalled):

@@ -16,7 +16,17 @@ from mosquitto import Mosquitto
 
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress
+from edgernn_device.agent import Agent
+from edgernn_device.config import (
+    AgentConfig,
+    BrokerConfig,
+    InputConfig,
+    OutputConfig,
+    StoreConfig,
+)
+from edgernn_device.engine import Engine
 from edgernn_device.intake import Intake
+from edgernn_device.link import Link
 from edgernn_device.mapping import Mapping
 from edgernn_device.payload import PayloadError
 from edgernn_device.record import record
@@ -288,3 +298,43 @@ def test_a_map_to_a_channel_the_artefact_has_not_ends_the_agent_with_one_sentenc
         _, said = process.communicate(timeout=30)
     assert process.returncode == 2
     assert "agent.toml: input.map.presure: no such channel; expected " in said
+
+
+def test_a_joined_sample_that_cannot_be_scored_is_left_out_and_others_go_on(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path
+) -> None:
+    """Given out by the clock, no message is to blame, and the agent must not end for it."""
+    config = AgentConfig(
+        model=str(artefact),
+        node="pi",
+        broker=BrokerConfig(address=mosquitto.address),
+        input=InputConfig(subscribe=APART, hold_s=1.0),
+        store=StoreConfig(path="agent.db", durability="sample"),
+        output=OutputConfig(health_every_s=0.2),
+    )
+    victim = Agent(config, Engine.load(artefact), base=tmp_path, where="test")
+    run = victim._monitor.engine.run
+
+    def fragile(rows: Any, x: Any) -> Any:
+        if (x == 666.0).any():
+            raise RuntimeError("a fault of the model")
+        return run(rows, x)
+
+    victim._monitor.engine.run = fragile  # type: ignore[method-assign]
+    stop = threading.Event()
+    thread = threading.Thread(target=victim.run, args=(stop,))
+    link = Link(access_to(mosquitto), client_id="sender")
+    with Listener(mosquitto) as listener:
+        thread.start()
+        try:
+            online(listener)
+            link.start()
+            link.publish("home/a/pressure", b"666", qos=1)
+            listener.wait_for(lambda: victim._counts()["poison"] > 0, "not noticed")
+            link.publish("home/a/pressure", b"2.5", qos=1)
+            listener.wait_until_scored(1)
+            assert thread.is_alive()
+        finally:
+            stop.set()
+            link.stop()
+            thread.join(30)

@@ -351,6 +351,21 @@ def test_going_on_from_a_remembered_state_is_the_same_as_never_having_stopped(
     assert repr(stopped.rows) == repr(through.rows)
 
 
+def test_of_a_stream_that_is_forgotten_nothing_comes_and_it_begins_anew() -> None:
+    bench = Bench()
+    bench.say(5, a=1.0)
+    bench.say(5, b=1.0, stream="r")
+    assert set(bench.join.touched()) == {"s", "r"}
+    bench.join.forget("s")
+    assert bench.join.touched() == ["s"]
+    bench.say(6, b=2.0)
+    bench.wait(12.1)
+    assert sorted(zip(bench.names, bench.rows, strict=True)) == [
+        ("r", (10, {"b": 1.0})),
+        ("s", (10, {"b": 2.0})),
+    ]
+
+
 def test_defaults_follow_from_the_period() -> None:
     rule = JoinRule.for_period(1.0, max_gap_s=60.0, where="input")
     assert rule == JoinRule(period_s=1.0, hold_s=5.0, wait_s=0.5, max_gap_s=60.0)
