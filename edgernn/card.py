@@ -40,6 +40,9 @@ class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Smallest value seen while training, in `unit`."""
     high: float
     """Largest value seen while training, in `unit`."""
+    longest_still: int = 0
+    """Most samples in a row with one and the same value while training; 1 = it always moved, 0 =
+    not known."""
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,6 +193,7 @@ def _check(card: Card, where: str) -> None:
         (not (math.isfinite(card.period_s) and card.period_s > 0), "period_s must be above 0"),
         (not card.max_gap_s >= 0, "max_gap_s must not be negative"),
         (not 0 <= card.delay <= card.warm_up, "delay must be from 0 to warm_up"),
+        (any(c.longest_still < 0 for c in card.channels), "longest_still must not be negative"),
         (any(min(s.shape, default=0) < 1 for s in card.states), "a state with an empty shape"),
         (card.task not in OUTPUTS, f"task {card.task!r}, expected one of {', '.join(OUTPUTS)}"),
         (

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from edgernn_device.engine import Engine
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
 from edgernn_device.memories import Memories
-from edgernn_device.monitor import Monitor, Outcome, StreamState
+from edgernn_device.monitor import Monitor, Outcome
 from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.tasks import make_task
@@ -79,6 +80,10 @@ class Agent:
             make_task(config, engine, where=where),
             rule=config.stream_rule(card),
             max_streams=config.input.max_streams,
+            node=self._topics.node,
+            silence=config.silence(card),
+            odd=config.input.not_a_number,
+            before_2000=config.input.before_2000,
         )
         store = config.store
         self._keeper = Keeper(
@@ -103,11 +108,9 @@ class Agent:
             keep_session=config.broker.keep_session,
             keepalive_s=config.broker.keepalive_s,
         )
-        self._stale_after_s = config.stale_after_s(card)
-        self._heard_s: dict[str, float] = {}
-        """Stream → monotonic time of its last sample that was scored."""
-        self._said: dict[str, str] = {}
-        """Stream → state last published."""
+        self._period_s = card.period_s
+        self._said: dict[str, tuple[str, tuple[str, ...]]] = {}
+        """Stream → state and faults last published."""
         self._notices: dict[tuple[str, str], bytes] = {}
         """(stream, kind) → what was last published, to be said again to a broker that forgot it."""
         self._score_said_s: dict[str, float] = {}
@@ -139,8 +142,8 @@ class Agent:
         for parcel in self._keeper.recall():
             self._send(parcel)
         names = list(self._monitor.streams)
-        self._heard_s = dict.fromkeys(names, time.monotonic())
-        self._said = dict.fromkeys(names, "")
+        self._monitor.begin_silence(time.monotonic())
+        self._said = dict.fromkeys(names, ("", ()))
         if names:
             logger.info("%d stream(s) go on where they ended", len(names))
 
@@ -225,14 +228,21 @@ class Agent:
 
     def _score(self, samples: list[tuple[str, RawSample]], messages: list[Message]) -> None:
         """Score, keep, publish."""
-        outcome = self._monitor.take(samples)
+        outcome = self._monitor.take(samples, now_s=time.monotonic())
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
-        alerts = [(alert.stream, self._parcel(alert)) for alert in outcome.alerts]
         changed = [name for name, _ in samples] + self._intake.touched()
+        self._make_effective(outcome, changed, messages)
+
+    def _make_effective(
+        self, outcome: Outcome, changed: Iterable[str], messages: Sequence[Message]
+    ) -> None:
+        """Keep it first, then publish it."""
+        alerts = [(alert.stream, self._parcel(alert)) for alert in outcome.alerts]
+        for name in outcome.forgotten:
+            self._keeper.forget(name)
         self._keeper.keep(changed, alerts, messages)
-        self._heard_s.update(dict.fromkeys(outcome.streams, time.monotonic()))
         for _, parcel in alerts:
             self._send(parcel)
         self._publish(outcome)
@@ -262,6 +272,8 @@ class Agent:
                 message.payload,
                 received_s=time.time() - waited_s,
                 now_s=message.received_s,
+                period_s=self._period_s,
+                is_again=message.is_again,
             )
         except PayloadError as exc:
             self._refuse(exc.reason, message, exc.detail)
@@ -297,6 +309,8 @@ class Agent:
             self._say_notice(notice.stream, notice.kind)
         for name in outcome.streams:
             self._say_state(name)
+        for name in outcome.forgotten:
+            self._unsay(name)
         if self._config.output.scores:
             for name, scored in outcome.scores.items():
                 if self._is_score_due(name):
@@ -316,13 +330,21 @@ class Agent:
         self._score_said_s[name] = now_s
         return True
 
-    def _say_state(self, name: str, *, is_stale: bool = False) -> None:
+    def _unsay(self, name: str) -> None:
+        """A stream that was forgotten: nothing retained speaks of it."""
+        self._said.pop(name, None)
+        self._score_said_s.pop(name, None)
+        self._link.publish(self._topics.state(name), b"", qos=1, retain=True)
+        for key in [key for key in self._notices if key[0] == name]:
+            del self._notices[key]
+            self._link.publish(self._topics.notice(*key), b"", qos=1, retain=True)
+
+    def _say_state(self, name: str) -> None:
         """Publish a stream's state if it changed."""
         state = self._monitor.state_of(name)
-        if is_stale:
-            state = StreamState(state="stale", score=None, since=state.since)
-        if self._said.get(name) != state.state:
-            self._said[name] = state.state
+        said = (state.state, state.faults)
+        if self._said.get(name) != said:
+            self._said[name] = said
             payload = msgspec.json.encode(state)
             self._link.publish(
                 self._topics.state(name), payload, qos=1, retain=True, is_report=True
@@ -346,10 +368,9 @@ class Agent:
     def _look_at_clocks(self) -> None:
         now_s = time.monotonic()
         self._keeper.tick(now_s)
-        for name, heard_s in self._heard_s.items():
-            if now_s - heard_s > self._stale_after_s and self._said.get(name, "stale") != "stale":
-                logger.warning("%s: silent for %.0f s", name, now_s - heard_s)
-                self._say_state(name, is_stale=True)
+        outcome = self._monitor.look_at_clock(now_s)
+        if outcome.streams or outcome.forgotten:
+            self._make_effective(outcome, outcome.streams, ())
         if now_s - self._health_s >= self._config.output.health_every_s:
             self._say_health()
 
@@ -371,7 +392,7 @@ class Agent:
             model_hash=monitor.engine.hash,
             rss_mb=round(_resident_bytes() / 1e6, 1),
             streams=len(monitor.streams),
-            stale=sum(state == "stale" for state in self._said.values()),
+            stale=sum(one.silent_since_s is not None for one in monitor.streams.values()),
             messages=self._messages,
             samples=monitor.samples,
             samples_per_s=round((monitor.samples - self._health_samples) / since_s, 1),

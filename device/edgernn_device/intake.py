@@ -64,11 +64,20 @@ class Intake:
         self._pattern = pattern
         self._mapping = mapping
 
-    def take(self, topic: str, payload: bytes, *, received_s: float, now_s: float) -> list[Joined]:
+    def take(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        received_s: float,
+        now_s: float,
+        period_s: float = 0.0,
+        is_again: bool = False,
+    ) -> list[Joined]:
         """The samples that one message brings or completes, each with its stream.
 
         `received_s`, seconds since 1970, for what has no time of its own; `now_s` of a clock that
-        never steps.
+        never steps; `period_s` and `is_again` as for `payload.decode`.
         """
         try:
             source = self._pattern.source_of(topic)
@@ -82,11 +91,14 @@ class Intake:
                 content = self._mapping.unfold(content, source.channel)
             except LookupError as exc:
                 raise PayloadError("not_samples", str(exc)) from exc
-        samples = samples_of(content, received_s=received_s)
+        samples = samples_of(
+            content, received_s=received_s, period_s=period_s, heard_s=now_s, is_again=is_again
+        )
         if self.join is None:
             return [(source.stream, sample) for sample in samples]
         if not any(sample.values for sample in samples):
-            raise PayloadError("no_channel", f"no value in a message of {source.channel!r}")
+            reason = "not_a_number" if any(sample.odd for sample in samples) else "no_channel"
+            raise PayloadError(reason, f"no value in a message of {source.channel!r}")
         found: list[Joined] = []
         for sample in samples:
             found += self.join.add(source.stream, sample, now_s=now_s)

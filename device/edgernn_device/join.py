@@ -16,6 +16,7 @@ from edgernn_device.payload import LARGEST_TIME_S, RawSample
 
 ON_TIME = 1e-3
 """Periods that a value may come after a point of the grid and still be of it: times are rounded."""
+LONGEST_HOLD_S = 30 * 86_400.0
 STEPPED_AFTER = 30
 """Values more that were late than were not: the senders' clocks were set back."""
 
@@ -46,9 +47,10 @@ class JoinRule(msgspec.Struct, frozen=True):
         where: str,
     ) -> "JoinRule":
         """With defaults. Raises EdgernnError for a hold that leaves every sample with holes."""
-        if hold_s is not None and hold_s < period_s:
+        if hold_s is not None and not period_s <= hold_s <= LONGEST_HOLD_S:
             raise EdgernnError(
-                f"{where}.hold_s: expected at least the period, {period_s:g} s, got {hold_s:g}"
+                f"{where}.hold_s: expected at least the period, {period_s:g} s, and at most "
+                f"{LONGEST_HOLD_S:.10g} s, got {hold_s:g}"
             )
         return cls(
             period_s=period_s,
@@ -118,6 +120,9 @@ class Join:
         values = {key: value for key, value in sample.values.items() if key in self._channels}
         if len(values) < len(sample.values):
             self.counts["unknown_channel"] += len(sample.values) - len(values)
+        if odd := self._channels & (sample.odd or {}).keys():
+            self.counts["not_a_number"] += len(odd)
+            values |= dict.fromkeys(odd, math.nan)
         if not values:
             return []
         self._greet(now_s)

@@ -192,14 +192,25 @@ def _samples(
     found: list[tuple[str, RawSample]] = []
     for message in messages:
         try:
-            found += intake.take(
+            samples = intake.take(
                 message.topic, message.payload, received_s=time.time(), now_s=time.monotonic()
             )
+            found += samples
+            _count_odd((one for _, one in samples), topic=message.topic, refused=refused)
         except PayloadError as exc:
             if not refused[exc.reason]:
                 logger.warning("%s: refused: %s", ascii(message.topic[:200]), ascii(str(exc)[:500]))
             refused[exc.reason] += 1
     return found
+
+
+def _count_odd(samples: Iterable[RawSample], *, topic: str, refused: Counter[str]) -> None:
+    """Values that are no numbers are left out of their samples."""
+    for sample in samples:
+        for key, what in (sample.odd or {}).items():
+            if not refused["not_a_number"]:
+                logger.warning("%s: %s is %s: not recorded", ascii(topic), ascii(key)[:128], what)
+            refused["not_a_number"] += 1
 
 
 def _is_parquet(path: Path) -> bool:

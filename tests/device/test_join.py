@@ -204,6 +204,17 @@ def test_other_channels_are_left_out_and_counted() -> None:
     assert bench.join.counts == {"unknown_channel": 2}
 
 
+def test_what_is_no_number_in_a_channel_is_a_missing_value_and_counted() -> None:
+    bench = Bench()
+    bench.say(5, a=1.0, b=1.0)
+    odd = RawSample(T0_S + 6, None, {"b": 2.0}, odd={"a": "text", "unit": "text"})
+    bench.join.add("s", odd, now_s=6.0)
+    bench.wait(12.1)
+    ((_, values),) = bench.rows
+    assert math.isnan(values["a"])
+    assert (values["b"], bench.join.counts) == (2.0, {"not_a_number": 1})
+
+
 def test_more_streams_than_allowed_are_refused_until_others_are_silent() -> None:
     bench = Bench(max_streams=2)
     for name in ("p", "q", "r"):
@@ -376,5 +387,5 @@ def test_a_hold_shorter_than_the_period_is_refused() -> None:
     with pytest.raises(EdgernnError) as caught:
         JoinRule.for_period(10.0, hold_s=5.0, max_gap_s=60.0, where="agent.toml: input")
     assert str(caught.value) == (
-        "agent.toml: input.hold_s: expected at least the period, 10 s, got 5"
+        "agent.toml: input.hold_s: expected at least the period, 10 s, and at most 2592000 s, got 5"
     )

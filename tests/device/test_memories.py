@@ -37,7 +37,7 @@ class Half:
         for at, topic, value in messages:
             payload = json.dumps({"value": value, "time": T0_S + at}).encode()
             samples = self.intake.take(topic, payload, received_s=0.0, now_s=at)
-            for name, scored in self.monitor.take(samples).scores.items():
+            for name, scored in self.monitor.take(samples, now_s=at).scores.items():
                 self.scores.append((name, scored.time, scored.score))
 
 
