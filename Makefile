@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint base bench soak clean
+.PHONY: help setup demo test lint base bench soak fuzz clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -40,6 +40,10 @@ bench: $(READY)  ## speed and memory, into benchmarks/RESULTS.md
 
 soak: $(READY)  ## an hour of load, garbage and broker restarts: what grows, what is lost
 	$(BIN)/python -m benchmarks.soak
+
+fuzz: $(READY)  ## a million inputs against everything that reads what others send
+	$(BIN)/python $(PIP_INSTALL) --editable '.[fuzz]'
+	nice $(BIN)/python fuzz/run.py --runs 1000000
 
 clean:  ## everything that was made here
 	rm -rf $(VENV) $(BASE_VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis

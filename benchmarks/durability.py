@@ -24,6 +24,7 @@ from edgernn_device.connection import Message
 from edgernn_device.engine import Engine, Floats
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link
+from edgernn_device.memories import Memories
 from edgernn_device.monitor import Monitor
 from edgernn_device.outbox import Parcel
 from edgernn_device.payload import RawSample
@@ -62,7 +63,7 @@ def _day(model: bytes, x: Floats, durability: str, checkpoint_s: float) -> list[
         monitor = _monitor(model)
         keeper = Keeper(
             Path(name) / STORE,
-            monitor,
+            Memories(monitor, None),
             durability=durability,
             checkpoint_s=checkpoint_s,
             now_s=0.0,
@@ -123,7 +124,11 @@ def _restart(model: bytes, channels: tuple[str, ...], x: Floats) -> float:
         (folder / MODEL).write_bytes(model)
         monitor = _monitor(model)
         keeper = Keeper(
-            folder / STORE, monitor, durability="checkpoint", checkpoint_s=300.0, now_s=0.0
+            folder / STORE,
+            Memories(monitor, None),
+            durability="checkpoint",
+            checkpoint_s=300.0,
+            now_s=0.0,
         )
         for t in range(100):
             monitor.take((f"s{i}", _sample(monitor, x, t, i)) for i in range(STREAMS))

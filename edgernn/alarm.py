@@ -7,6 +7,7 @@ import msgspec
 
 from edgernn.calibration import check_rule, enter_threshold, leave_threshold
 from edgernn.card import AlarmRule, Card
+from edgernn.times import is_kept_time
 
 CRITICAL_ABOVE = 3.0
 """An alert is critical when its score is this far above the threshold: a thousand times rarer."""
@@ -100,7 +101,9 @@ class Alarm:
         return AlarmMemory(self.state, self._since, self._onset, self._peak, self._off_since)
 
     def recall(self, memory: AlarmMemory) -> None:
-        """Be as the alarm was that `memory` is of."""
+        """Be as the alarm was that `memory` is of. Raises ValueError if none can have been."""
+        if not all(map(is_kept_time, (memory.since_s, memory.onset_s, memory.off_since_s))):
+            raise ValueError("an alarm of no time")
         self.state, self._since, self._onset, self._peak, self._off_since = (
             memory.state,
             memory.since_s,

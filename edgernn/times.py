@@ -6,6 +6,14 @@ from datetime import UTC, datetime
 MILLISECONDS_FROM = 1e11
 """A bare number from here on is milliseconds: as seconds it would be after the year 5138."""
 
+LAST_S = 253402300800.0
+"""The year 10000: from there on a time cannot be written as ISO 8601."""
+
+
+def is_kept_time(time_s: float) -> bool:
+    """Whether a time that was written down can be one: in the years 1970 to 9999, or none yet."""
+    return time_s == -math.inf or 0 <= time_s < LAST_S
+
 
 def parse_time(value: str | float) -> float:
     """ISO 8601 text (UTC where it names no zone) or epoch seconds or milliseconds → seconds.

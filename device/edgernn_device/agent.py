@@ -22,11 +22,11 @@ from edgernn_device.health import Counters, Health, Report, resident_bytes
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
 from edgernn_device.logs import fields
+from edgernn_device.memories import Memories
 from edgernn_device.monitor import Monitor, Outcome
 from edgernn_device.outbox import Outbox, Parcel
-from edgernn_device.payload import PayloadError, RawSample, decode
+from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.tasks import make_task
-from edgernn_device.topics import TopicError
 
 if TYPE_CHECKING:  # the extra `metrics`
     from edgernn_device.metrics import Metrics
@@ -56,6 +56,7 @@ class Agent:
         self._config = config
         self._topics = config.topics
         self._pattern = config.pattern
+        self._intake = config.intake(card, where=where)
         self._monitor = Monitor(
             engine,
             make_task(config, engine, where=where),
@@ -70,7 +71,7 @@ class Agent:
         with ending_with(Exit.STATE):
             self._keeper = Keeper(
                 store.file(base, node=self._topics.node),
-                self._monitor,
+                Memories(self._monitor, self._intake.join),
                 durability=store.durability,
                 checkpoint_s=store.checkpoint_s,
                 now_s=time.monotonic(),
@@ -144,6 +145,8 @@ class Agent:
                 self._look_at_link()
                 if messages := self._drain():
                     self._handle(messages)
+                if self._inbox.empty():
+                    self._take_due()
                 self._look_at_clocks()
         finally:
             self._say_health()
@@ -194,11 +197,28 @@ class Agent:
         samples: list[tuple[str, RawSample]] = []
         for message in messages:
             samples += self._decode(message)
+        self._score(samples, messages)
+
+    def _take_due(self) -> None:
+        """Samples that were joined and whose time is over, with nothing more to come."""
+        if not (samples := self._intake.due(time.monotonic())):
+            return
+        try:
+            self._score(samples, [])
+        except Exception:
+            logger.exception("%d joined samples failed: left out", len(samples))
+            self._counters.refused["poison"] += len(samples)
+            self._keeper.roll_back()
+            self._intake.forget_streams({name for name, _ in samples})
+
+    def _score(self, samples: list[tuple[str, RawSample]], messages: list[Message]) -> None:
+        """Score, keep, publish."""
         outcome = self._monitor.take(samples, now_s=time.monotonic())
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
-        self._make_effective(outcome, (name for name, _ in samples), messages)
+        changed = [name for name, _ in samples] + self._intake.touched()
+        self._make_effective(outcome, changed, messages)
 
     def _make_effective(
         self, outcome: Outcome, changed: Iterable[str], messages: Sequence[Message]
@@ -227,30 +247,24 @@ class Agent:
                 if in_a_row > MOST_POISON:
                     raise
                 self._keeper.roll_back()
+                self._intake.forget(message.topic)
                 self._keeper.set_poison_aside(message, repr(exc))
                 self._refuse("poison", message, f"failed twice, set aside: {exc!r}")
 
     def _decode(self, message: Message) -> list[tuple[str, RawSample]]:
         try:
-            stream = self._pattern.stream_of(message.topic)
             waited_s = time.monotonic() - message.received_s
-            found = decode(
+            return self._intake.take(
+                message.topic,
                 message.payload,
                 received_s=time.time() - waited_s,
+                now_s=message.received_s,
                 period_s=self._period_s,
-                heard_s=message.received_s,
                 is_again=message.is_again,
             )
         except PayloadError as exc:
             self._refuse(exc.reason, message, exc.detail)
             return []
-        except TopicError as exc:
-            self._refuse("bad_stream_name", message, str(exc))
-            return []
-        if stream is None:
-            self._refuse("wrong_topic", message, "does not fit the pattern")
-            return []
-        return [(stream, sample) for sample in found]
 
     def _refuse(self, reason: str, message: Message, detail: str) -> None:
         """Count it; say the first of each kind, so that a flood does not fill the log."""
@@ -374,6 +388,7 @@ class Agent:
         return (
             self._counters.refused
             + self._monitor.counts
+            + self._intake.counts
             + Counter(
                 inbox_full=self._inbox_full,
                 publish_offline=self._link.dropped,

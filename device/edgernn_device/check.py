@@ -203,11 +203,11 @@ class _Heard:
 
     def take(self, message: Message) -> None:
         try:
-            stream = self._pattern.stream_of(message.topic)
+            source = self._pattern.source_of(message.topic)
         except TopicError:
             return
-        if stream is not None:
-            self._stream = stream
+        if source is not None:
+            self._stream = source.stream
             self.first.set()
 
     def finding(self) -> Finding:

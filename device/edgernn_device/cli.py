@@ -216,6 +216,11 @@ def _override(config: Any, said: dict[str, dict[str, Any]]) -> Any:
 @click.option("-o", "--output", type=PATH, required=True, help="A .csv or .parquet file.")
 @click.option("--subscribe", default=DEFAULT_PATTERN, show_default=True)
 @click.option("--channel", "channels", multiple=True, help="Default: those of the first messages.")
+@click.option("--map", "names", multiple=True, metavar="CHANNEL=PATH", help="Of nested fields.")
+@click.option("--word", "words", multiple=True, metavar="TEXT=NUMBER", help="Such as open=1.")
+@click.option("--samples", default="", help="Path to the samples in a message. Default: it is one.")
+@click.option("--period", "period_s", type=float, help="With {channel}: seconds between samples.")
+@click.option("--hold", "hold_s", type=float, help="With {channel}: how long a value stands.")
 @click.option("--duration", "duration_s", type=float, help="Stop after this many seconds.")
 @click.option("--max-samples", type=int, help="Stop after this many samples.")
 @click.option("--max-bytes", type=int, help="Stop when the file is this large.")
@@ -225,6 +230,11 @@ def record(
     output: Path,
     subscribe: str,
     channels: tuple[str, ...],
+    names: tuple[str, ...],
+    words: tuple[str, ...],
+    samples: str,
+    period_s: float | None,
+    hold_s: float | None,
     duration_s: float | None,
     max_samples: int | None,
     max_bytes: int | None,
@@ -233,13 +243,23 @@ def record(
 ) -> None:
     """Write live MQTT samples to a recording, until Ctrl-C or a limit."""
     from edgernn_device import record as recorder
+    from edgernn_device.mapping import WORDS, Mapping
 
+    mapping = Mapping.parse(
+        _pairs(names, "--map"),
+        samples=samples,
+        words={**WORDS, **{k: _number(v, "--word") for k, v in _pairs(words, "--word").items()}},
+        where="command line",
+    )
     with stop_on_signals() as stop:
         done = recorder.record(
             output,
             _access(**broker),
             pattern=subscribe,
+            mapping=mapping,
             channels=channels,
+            period_s=period_s,
+            hold_s=hold_s,
             max_samples=max_samples,
             max_bytes=max_bytes,
             duration_s=duration_s,
@@ -253,6 +273,22 @@ def record(
     for what, counts in (("refused", done.refused), ("unknown channel", done.unknown)):
         for reason, count in counts.items():
             click.echo(f"  {what}: {reason}: {count:,}")
+
+
+def _pairs(texts: tuple[str, ...], option: str) -> dict[str, Any]:
+    """Of "name=value"."""
+    pairs = [text.partition("=")[::2] for text in texts]
+    for name, value in pairs:
+        if not (name and value):
+            raise EdgernnError(f"{option}: expected a name, = and a value, got {name or value!r}")
+    return dict(pairs)
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError as exc:
+        raise EdgernnError(f"{option}: expected a number, got {text!r}") from exc
 
 
 @click.command()

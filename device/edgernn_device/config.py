@@ -13,11 +13,14 @@ from edgernn.card import AlarmRule, Card, Channel
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.folders import state_folder
+from edgernn_device.intake import Intake
+from edgernn_device.join import Join, JoinRule
+from edgernn_device.mapping import WORDS, Mapping, Said
 from edgernn_device.resample import RULES
 from edgernn_device.sensors import ChannelRule, SensorRule
 from edgernn_device.silence import Silence
 from edgernn_device.stream import StreamRule
-from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX, NodeTopics, TopicPattern
+from edgernn_device.topics import CHANNEL, DEFAULT_PATTERN, DEFAULT_PREFIX, NodeTopics, TopicPattern
 from edgernn_device.trust import Trust
 
 DURABILITIES = ("checkpoint", "sample")
@@ -74,11 +77,21 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     resample: str = "off"
     """How samples are brought onto the period: "off", "last" or "mean"."""
     hold_s: float | None = None
-    """How long a last value stands where no newer one comes; None = 2 periods."""
+    """How long a last value stands where no newer one comes; None = 2 periods, and 5 where
+    `subscribe` has {channel}."""
     not_a_number: str = "missing"
     """What text in a channel is: "missing", or "refuse" the sample."""
     before_2000: str = "keep"
     """Samples of a clock that was never set: "keep" or "refuse"."""
+    wait_s: float | None = None
+    """Where `subscribe` has {channel}: a sample waits so long for values that come late; None =
+    half a period, at most 2 s."""
+    samples: Said = ""
+    """Where in a message the sample, or the list of samples, stands; "" = the message is it."""
+    map: dict[str, Said] = {}
+    """Channel → where its value stands in a sample, for nested fields and other names."""
+    words: dict[str, float] = msgspec.field(default_factory=lambda: dict(WORDS))
+    """What text in place of a number is worth."""
 
 
 class SensorsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -237,6 +250,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "sensors.range_after": (self.sensors.range_after, 1, 1_000_000),
             "sensors.range_recover": (self.sensors.range_recover, 1, 1_000_000),
             "sensors.silent_after": (self.sensors.silent_after, 0, 1_000_000_000),
+            "input.wait_s": (self.input.wait_s, 0, 3600),
             "store.checkpoint_s": (self.store.checkpoint_s, 1, 86_400),
             "store.outbox_alerts": (self.store.outbox_alerts, 1, 10_000_000),
             "store.outbox_mb": (self.store.outbox_mb, 0.001, 10_000),
@@ -283,6 +297,34 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def pattern(self) -> TopicPattern:
         return TopicPattern.parse(self.input.subscribe)
 
+    def intake(self, card: Card, *, where: str) -> Intake:
+        """How messages become samples of this artefact. Raises EdgernnError for what does not fit
+        it; `where` opens the sentence."""
+        said, pattern = self.input, self.pattern
+        mapping = Mapping.parse(
+            said.map, samples=said.samples, words=said.words, where=f"{where}: input"
+        )
+        mapping.check_names(card.channel_names, where=f"{where}: input")
+        if not pattern.has_channel:
+            if said.wait_s is not None:
+                raise EdgernnError(f"{where}: input.wait_s: only with {CHANNEL} in subscribe")
+            return Intake(pattern, mapping, None)
+        if said.resample != "off":
+            raise EdgernnError(
+                f'{where}: input.resample: expected "off", as with {CHANNEL} in subscribe samples '
+                f"are a period apart, got {said.resample!r}"
+            )
+        rule = JoinRule.for_period(
+            card.period_s,
+            hold_s=said.hold_s,
+            wait_s=said.wait_s,
+            max_gap_s=self.stream_rule(card).max_gap_s,
+            where=f"{where}: input",
+        )
+        return Intake(
+            pattern, mapping, Join(rule, card.channel_names, max_streams=said.max_streams)
+        )
+
     def limits(self, card: Card, *, where: str) -> Limits:
         """The artefact's alarm rule with what this file says otherwise."""
         said = {k: v for k, v in msgspec.structs.asdict(self.alarm).items() if v is not None}
@@ -297,7 +339,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"input.max_gap_s: expected at most {LONGEST_BRIDGE * card.period_s:g} s, "
                 f"{LONGEST_BRIDGE} samples, got {max_gap_s:g}"
             )
-        hold_s = 2 * card.period_s if self.input.hold_s is None else self.input.hold_s
+        hold_s = self.input.hold_s
+        if hold_s is None or self.pattern.has_channel:
+            hold_s = 2 * card.period_s
         if hold_s > LONGEST_BRIDGE * card.period_s:
             raise EdgernnError(
                 f"input.hold_s: expected at most {LONGEST_BRIDGE * card.period_s:g} s, "

@@ -39,6 +39,8 @@ IRREGULAR = {
     "inbox_full": Irregular("messages", "came while as many waited as may; dropped"),
     "not_a_number": Irregular("values", "text or such in a channel; taken as missing"),
     "ignored": Irregular("values", "text or such under a key that is no channel; left alone"),
+    "unknown_channel": Irregular("values", "on a topic of no channel of the artefact; left alone"),
+    "repeated_value": Irregular("values", "of a channel's time again, or of before; left out"),
     "out_of_range": Irregular("values", "outside the range that the settings give; missing"),
     "far_off": Irregular("values", "many ranges of training outside it; scored"),
     "no_channel": Irregular("samples", "no key that is a channel of the artefact; refused"),

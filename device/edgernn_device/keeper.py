@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgernn.errors import EdgernnError
 from edgernn_device.connection import Message
-from edgernn_device.monitor import Monitor
+from edgernn_device.memories import Memories
 from edgernn_device.outbox import Parcel
 from edgernn_device.store import DAMAGE, RECENT, Change, Store, may_pass
 
@@ -25,19 +25,19 @@ logger = logging.getLogger(__name__)
 
 
 class Keeper:
-    """Keeps a monitor's memories and alerts in a store. A disk that fails stops nothing: what could
+    """Keeps streams' memories and alerts in a store. A disk that fails stops nothing: what could
     not be written is tried again with what comes next."""
 
     def __init__(
-        self, path: Path, monitor: Monitor, *, durability: str, checkpoint_s: float, now_s: float
+        self, path: Path, memories: Memories, *, durability: str, checkpoint_s: float, now_s: float
     ) -> None:
         """`now_s`, here and below: monotonic. Raises EdgernnError as `Store` does."""
         self.failures = 0
         """Transactions that failed."""
         self.problem = ""
         """Why the last one did; empty when all is well."""
-        self._monitor = monitor
-        self._store = Store(path, model=monitor.engine.hash)
+        self._memories = memories
+        self._store = Store(path, model=memories.model)
         self._is_each = durability == "sample"
         self._checkpoint_s = checkpoint_s
         self._checkpoint_due_s = now_s + checkpoint_s
@@ -126,7 +126,7 @@ class Keeper:
     def roll_back(self) -> None:
         """The monitor as it was when it was last written: for when it stopped half-way."""
         self._dirty.clear()
-        self._monitor.forget_all()
+        self._memories.forget_all()
         self._give_back(self._store.read().memories | self._pending.memories)
 
     def set_poison_aside(self, message: Message, why: str) -> None:
@@ -147,8 +147,8 @@ class Keeper:
         """What is pending, and these streams, in one transaction."""
         for name in streams:
             self._dirty.pop(name, None)
-            if name in self._monitor.streams:
-                self._pending.memories[name] = self._monitor.remember(name)
+            if name in self._memories:
+                self._pending.memories[name] = self._memories.remember(name)
         if not self._pending:
             return
         try:
@@ -167,7 +167,7 @@ class Keeper:
     def _begin_anew(self, why: str) -> None:
         """The file is damaged: a fresh one, with all that is known."""
         self._fail(why)
-        known = {name: self._monitor.remember(name) for name in self._monitor.streams}
+        known = {name: self._memories.remember(name) for name in self._memories}
         waiting = [parcel for parcel in self._waiting.values() if isinstance(parcel.id, str)]
         try:
             self._store.begin_anew(why)
@@ -191,7 +191,7 @@ class Keeper:
     def _give_back(self, memories: dict[str, bytes]) -> None:
         for name, memory in memories.items():
             try:
-                self._monitor.recall(name, memory)
+                self._memories.recall(name, memory)
             except ValueError as exc:  # msgspec.DecodeError is one
                 self._pending.forgotten.append(name)
                 logger.warning("%s: memory of stream %r: %s", self._store.path, name, exc)

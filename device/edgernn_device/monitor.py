@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
+from edgernn.times import is_kept_time
 from edgernn_device.alert import Alert, Model
 from edgernn_device.engine import Engine, Floats
 from edgernn_device.faults import Faults
@@ -221,6 +222,14 @@ class Monitor:
         artefact never gave."""
         memory = msgspec.msgpack.decode(kept, type=Memory)
         states = self._states(memory.states)
+        order = memory.order
+        if not (
+            is_kept_time(order.last_s)
+            and is_kept_time(order.spoken_s)
+            and order.absent <= set(range(len(self._channels)))
+            and all(len(step.x) == len(self._channels) for step in order.waiting)
+        ):
+            raise ValueError("a memory that no stream can have had")
         stream = Stream(name, self.engine.add_stream(), self._rule)
         stream.recall(memory.order)
         self.engine.set_state(stream.row, states)

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edgernn.times import parse_time
+from edgernn.times import LAST_S, parse_time
 
 TIME_KEYS = ("time", "timestamp", "ts")
 SEQ_KEY = "seq"
 RESERVED = frozenset({*TIME_KEYS, SEQ_KEY})
 LARGEST_PAYLOAD = 1 << 20
 """Bytes; a larger message is refused before it is parsed."""
-LARGEST_TIME_S = 253402300800.0
-"""The year 10000: beyond it a time cannot be written as ISO 8601."""
+MOST_SAMPLES = 20_000
+"""In one message: the shortest, `{}`, would take a hundred times its bytes in memory."""
+LARGEST_TIME_S = LAST_S
 
 
 class PayloadError(Exception):
@@ -74,15 +75,40 @@ def decode(
     Raises PayloadError for anything that is not an object or a list of objects, or has a time or
     running number that is none. A message is taken whole or not at all.
     """
+    return samples_of(
+        parse(payload),
+        received_s=received_s,
+        period_s=period_s,
+        heard_s=heard_s,
+        is_again=is_again,
+    )
+
+
+def parse(payload: bytes) -> object:
+    """What one message's JSON says. Raises PayloadError if it is none, or too much of it."""
     if len(payload) > LARGEST_PAYLOAD:
         raise PayloadError("too_large", f"{len(payload)} bytes, at most {LARGEST_PAYLOAD}")
     try:
-        content = msgspec.json.decode(payload)
+        content: object = msgspec.json.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         content = _lenient(payload, exc)
+    return content
+
+
+def samples_of(
+    content: object,
+    *,
+    received_s: float,
+    period_s: float = 0.0,
+    heard_s: float = math.nan,
+    is_again: bool = False,
+) -> list[RawSample]:
+    """The samples of one message that was parsed. Raises PayloadError as `decode` does."""
     if isinstance(content, dict):
         return [_sample(content, received_s, heard_s, is_again)]
     if isinstance(content, list) and content:
+        if len(content) > MOST_SAMPLES:
+            raise PayloadError("too_large", f"{len(content)} samples, at most {MOST_SAMPLES}")
         first_s = max(received_s - (len(content) - 1) * period_s, 0.0)
         return [
             _sample(item, first_s + i * period_s, heard_s, is_again)

@@ -18,10 +18,12 @@ import msgspec
 
 from edgernn.errors import EdgernnError, Exit, MissingExtraError, ending_with
 from edgernn_device.address import Access
+from edgernn_device.intake import Intake
 from edgernn_device.link import Link, Message
-from edgernn_device.payload import PayloadError, RawSample, decode
+from edgernn_device.mapping import Mapping
+from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.tape import Tape, titles
-from edgernn_device.topics import DEFAULT_PATTERN, TopicError, TopicPattern
+from edgernn_device.topics import DEFAULT_PATTERN, TopicPattern
 
 BATCH = 1000
 """Messages that are written at once."""
@@ -57,7 +59,10 @@ def record(
     access: Access,
     *,
     pattern: str = DEFAULT_PATTERN,
+    mapping: Mapping | None = None,
     channels: Sequence[str] = (),
+    period_s: float | None = None,
+    hold_s: float | None = None,
     max_samples: int | None = None,
     max_bytes: int | None = None,
     duration_s: float | None = None,
@@ -69,14 +74,22 @@ def record(
 
     It stops at a limit, it does not rotate: the file holds at most `max_samples` rows, the CSV at
     most `max_bytes`. Columns are time, stream and the channels: those given, or those of the first
-    second. `on_ready` is called once it listens. Raises EdgernnError if the file exists (unless
-    `force`: then it is replaced when the first sample arrives), cannot be written, or if nothing
-    arrived.
+    second. Where the pattern has {channel}, values are joined into samples, one a `period_s`, as
+    the agent does it; then `channels` must be given. `on_ready` is called once it listens.
+
+    Raises EdgernnError if the file exists (unless `force`: then it is replaced when the first
+    sample arrives), cannot be written, or if nothing arrived.
     """
     for name, limit in (("max_samples", max_samples), ("max_bytes", max_bytes)):
         if limit is not None and limit < 1:
             raise EdgernnError(f"{name}: expected 1 or more, got {limit}")
-    topics = TopicPattern.parse(pattern)
+    intake = Intake.for_recording(
+        topics := TopicPattern.parse(pattern),
+        mapping or Mapping(),
+        channels,
+        period_s=period_s,
+        hold_s=hold_s,
+    )
     is_parquet = _is_parquet(path)
     spool = path.with_suffix(".partial.csv") if is_parquet else path
     for target in {path, spool}:
@@ -90,7 +103,14 @@ def record(
     )
     try:
         ended_by = _listen(
-            tape, access, topics, refused, duration_s=duration_s, stop=stop, on_ready=on_ready
+            tape,
+            access,
+            topics,
+            intake,
+            refused,
+            duration_s=duration_s,
+            stop=stop,
+            on_ready=on_ready,
         )
     except OSError as exc:
         with ending_with(Exit.STATE):
@@ -107,7 +127,7 @@ def record(
         size_bytes=tape.size_bytes,
         ended_by=ended_by,
         repeated=tape.repeated,
-        refused=dict(refused),
+        refused=dict(refused + intake.counts),
         unknown=dict(tape.unknown),
         out_of_range=tape.out_of_range,
     )
@@ -117,6 +137,7 @@ def _listen(
     tape: Tape,
     access: Access,
     topics: TopicPattern,
+    intake: Intake,
     refused: Counter[str],
     *,
     duration_s: float | None,
@@ -150,7 +171,10 @@ def _listen(
                 return "duration"
             link.raise_if_dead()
             messages = _next_batch(inbox)
-            tape.add(_samples(messages, topics, refused), now_s=time.monotonic())
+            samples = _samples(messages, intake, refused)
+            if inbox.empty():
+                samples += intake.due(time.monotonic())
+            tape.add(samples, now_s=time.monotonic())
             for message in messages:
                 link.ack(message)
     finally:
@@ -177,21 +201,20 @@ def _next_batch(inbox: queue.Queue[Message]) -> list[Message]:
 
 
 def _samples(
-    messages: Iterable[Message], topics: TopicPattern, refused: Counter[str]
+    messages: Iterable[Message], intake: Intake, refused: Counter[str]
 ) -> list[tuple[str, RawSample]]:
     found: list[tuple[str, RawSample]] = []
     for message in messages:
         try:
-            stream = topics.stream_of(message.topic)
-            if stream is not None:
-                samples = decode(message.payload, received_s=time.time())
-                found += [(stream, sample) for sample in samples]
-                _count_odd(samples, topic=message.topic, refused=refused)
-        except (TopicError, PayloadError) as exc:
-            reason = exc.reason if isinstance(exc, PayloadError) else "bad_stream_name"
-            if not refused[reason]:
-                logger.warning("%s: refused: %s", ascii(message.topic), ascii(str(exc)))
-            refused[reason] += 1
+            samples = intake.take(
+                message.topic, message.payload, received_s=time.time(), now_s=time.monotonic()
+            )
+            found += samples
+            _count_odd((one for _, one in samples), topic=message.topic, refused=refused)
+        except PayloadError as exc:
+            if not refused[exc.reason]:
+                logger.warning("%s: refused: %s", ascii(message.topic[:200]), ascii(str(exc)[:500]))
+            refused[exc.reason] += 1
     return found
 
 

@@ -21,8 +21,9 @@ from edgernn.errors import EdgernnError, MissingExtraError
 from edgernn.layout import Columns, Layout, Row, find_layout, read_rows
 from edgernn_device.address import Access
 from edgernn_device.link import Link
-from edgernn_device.payload import RESERVED
-from edgernn_device.topics import DEFAULT_PATTERN, TopicPattern
+from edgernn_device.mapping import VALUE
+from edgernn_device.payload import RESERVED, SEQ_KEY, TIME_KEYS
+from edgernn_device.topics import CHANNEL, DEFAULT_PATTERN, TopicPattern
 
 LOOKED_AT = 20
 """Rows that decide about the columns."""
@@ -66,17 +67,19 @@ def replay(
 
     `streams`: the names to publish it under, several if wanted; default: the file's stream column,
     else the file's name. `speed`: 60 = an hour in a minute, 0 = as fast as the broker takes it.
-    `block`: samples per message. `rebase`: shift all times so that the first sample is now.
+    `block`: samples per message. `rebase`: shift all times so that the first sample is now. Where
+    the pattern has {channel}, each value is a message on its channel's topic, with time and seq.
     Returns once the broker has confirmed everything. Raises EdgernnError with the reason if not.
     """
-    _check(speed, block)
     topics = TopicPattern.parse(pattern)
+    _check(speed, block, topics)
     stop = stop or threading.Event()
     with _rows_of(path, columns or Columns()) as (layout, rows):
         _check_names(layout, streams, path)
         names = tuple(streams) or (() if layout.stream is not None else (_stem(path),))
         for name in names:
-            topics.topic(name)  # refused now rather than in the middle
+            for channel in layout.names if topics.has_channel else ("",):
+                topics.topic(name, channel)  # refused now rather than in the middle
         link = Link(access, client_id=f"edgernn-replay-{secrets.token_hex(4)}")
         link.start()
         player = _Player(link, topics, layout, block=block, qos=qos, stop=stop)
@@ -104,6 +107,7 @@ class _Player:
     ) -> None:
         self._link = link
         self._topic = cache(topics.topic)
+        self._has_channel = topics.has_channel
         self._layout = layout
         self._block = block
         self._qos: Literal[0, 1] = qos
@@ -165,22 +169,38 @@ class _Player:
     def _publish(self, key: str, names: tuple[str, ...]) -> bool:
         """False if stopped while the broker takes no more."""
         samples = self._blocks.pop(key)
-        payload = msgspec.json.encode(samples[0] if self._block == 1 else samples)
+        payloads = self._payloads(samples)
         for name in names or (key,):
-            while not self._link.wait_until_waiting(WINDOW, timeout_s=0.5):
-                if self._stop.is_set():
-                    return False
-            self._link.publish(self._topic(name), payload, qos=self._qos)
+            for channel, payload in payloads:
+                while not self._link.wait_until_waiting(WINDOW, timeout_s=0.5):
+                    if self._stop.is_set():
+                        return False
+                self._link.publish(self._topic(name, channel), payload, qos=self._qos)
+                self._messages += 1
             self._samples += len(samples)
-            self._messages += 1
         return not self._stop.is_set()
 
+    def _payloads(self, samples: list[dict[str, float | int | None]]) -> list[tuple[str, bytes]]:
+        """(channel, message), the channel "" where all come in one."""
+        if not self._has_channel:
+            content = samples[0] if self._block == 1 else samples
+            return [("", msgspec.json.encode(content))]
+        (sample,) = samples
+        head = {TIME_KEYS[0]: sample[TIME_KEYS[0]], SEQ_KEY: sample[SEQ_KEY]}
+        return [
+            (name, msgspec.json.encode(head | {VALUE: sample[name]})) for name in self._layout.names
+        ]
 
-def _check(speed: float, block: int) -> None:
+
+def _check(speed: float, block: int, topics: TopicPattern) -> None:
     if not (math.isfinite(speed) and speed >= 0):
         raise EdgernnError(f"speed: expected 0 (as fast as it goes) or more, got {speed}")
     if block < 1:
         raise EdgernnError(f"block: expected 1 or more samples a message, got {block}")
+    if block > 1 and topics.has_channel:
+        raise EdgernnError(
+            f"block: expected 1, as with {CHANNEL} in the topic a message is one value, got {block}"
+        )
 
 
 def _check_names(layout: Layout, streams: Sequence[str], path: Path) -> None:

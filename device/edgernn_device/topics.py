@@ -11,11 +11,13 @@ from edgernn.errors import EdgernnError
 
 DEFAULT_PREFIX = "edgernn"
 DEFAULT_PATTERN = "sensors/{stream}/telemetry"
-STREAM = "{stream}"
+STREAM, CHANNEL = "{stream}", "{channel}"
 LONGEST_NAME = 128
 """Bytes in UTF-8 of a stream or node name. Names become keys, file names and log lines."""
 LONGEST_TOPIC = 65535
 """Bytes in UTF-8 (MQTT 3.1.1, section 1.5.3)."""
+LONGEST_REMEMBERED = 512
+"""Characters; 4,096 topics of 64 KB would fill the memory of a small device."""
 NOTICES = ("class", "forecast")
 """What is retained of a stream by tasks other than anomaly: last levels of its topics."""
 RESERVED = frozenset({"availability", "check", "cmd", "health"})
@@ -32,6 +34,11 @@ def check_stream_name(text: str) -> str:
     if text in RESERVED:
         raise TopicError(f"stream name {text!r} is reserved for a topic of the node itself")
     return text
+
+
+def check_channel_name(text: str) -> str:
+    """`text`, if it can name a channel that a topic names; else TopicError."""
+    return _check_name(text, "channel")
 
 
 def check_node_name(text: str) -> str:
@@ -87,8 +94,17 @@ def split_topic(topic: str, prefix: str = DEFAULT_PREFIX) -> tuple[str, str, str
     return node, stream, kind
 
 
+class Source(NamedTuple):
+    """What a topic names."""
+
+    stream: str
+    channel: str
+    """"" where all channels of a sample come in one message."""
+
+
 class TopicPattern(NamedTuple):
-    """Where streams publish, such as "sensors/{stream}/telemetry", and back.
+    """Where streams publish, such as "sensors/{stream}/telemetry" or, where every sensor has a
+    topic of its own, "home/{stream}/{channel}", and back.
 
     `+` and a last `#` are allowed beside {stream}; then samples of one stream name that arrive on
     several topics are one stream.
@@ -108,33 +124,52 @@ class TopicPattern(NamedTuple):
                 raise TopicError(f"topic pattern {text!r}: {why}")
         return cls(
             text=text,
-            filter=text.replace(STREAM, "+"),
+            filter=text.replace(STREAM, "+").replace(CHANNEL, "+"),
             expression=re.compile(_expression(levels), re.DOTALL),
         )
 
-    def stream_of(self, topic: str) -> str | None:
-        """The stream a topic names; None if the topic does not fit the pattern.
+    @property
+    def has_channel(self) -> bool:
+        """Whether the channels of a sample arrive apart, each on a topic of its own."""
+        return CHANNEL in self.text
 
-        Raises TopicError for a name that no stream may have.
+    def source_of(self, topic: str) -> Source | None:
+        """The stream, and the channel, a topic names; None if the topic does not fit the pattern.
+
+        Raises TopicError for a name that no stream or channel may have.
         """
-        return _stream_of(self.expression, topic)
+        if len(topic) > LONGEST_REMEMBERED:
+            return _source_of.__wrapped__(self.expression, topic)
+        return _source_of(self.expression, topic)
 
-    def topic(self, stream: str) -> str:
-        """Where to publish a stream's samples. Raises TopicError if the pattern has wildcards."""
-        if self.filter.count("+") > 1 or "#" in self.filter:
+    def topic(self, stream: str, channel: str = "") -> str:
+        """Where to publish a stream's samples, or one channel of them. Raises TopicError if the
+        pattern has wildcards."""
+        levels = self.text.split("/")
+        if "+" in levels or "#" in levels:
             raise TopicError(f"topic pattern {self.text!r}: cannot publish to a + or #")
-        return self.text.replace(STREAM, check_stream_name(stream))
+        names = {STREAM: check_stream_name(stream)}
+        if self.has_channel:
+            names[CHANNEL] = check_channel_name(channel)
+        topic = "/".join(names.get(level, level) for level in levels)
+        if _size(topic) > LONGEST_TOPIC:
+            raise TopicError(f"topic pattern {self.text[:40]!r}: at most {LONGEST_TOPIC} bytes")
+        return topic
 
 
 @lru_cache(maxsize=4096)
-def _stream_of(expression: re.Pattern[str], topic: str) -> str | None:
+def _source_of(expression: re.Pattern[str], topic: str) -> Source | None:
     """Remembered, as the same topics come again and again and checking a name costs 3 µs."""
     match = expression.fullmatch(topic)
-    return check_stream_name(match.group("stream")) if match else None
+    if match is None:
+        return None
+    named = match.groupdict()
+    channel = check_channel_name(named["channel"]) if "channel" in named else ""
+    return Source(check_stream_name(named["stream"]), channel)
 
 
 def _faults(text: str, levels: list[str]) -> list[tuple[bool, str]]:
-    others = [level for level in levels if level != STREAM]
+    others = [level for level in levels if level not in (STREAM, CHANNEL)]
     return [
         (
             levels[0] in ("$share", "$queue"),
@@ -144,18 +179,26 @@ def _faults(text: str, levels: list[str]) -> list[tuple[bool, str]]:
         (text.count(STREAM) == 0, f"expected {STREAM} where the stream's name stands"),
         (text.count(STREAM) > 1, f"expected one {STREAM}, got {text.count(STREAM)}"),
         (STREAM not in levels, f"{STREAM} must be a whole level, between slashes"),
-        (any(set(level) & set("{}") for level in others), f"{{ and }} only in {STREAM}"),
+        (text.count(CHANNEL) > 1, f"expected one {CHANNEL}, got {text.count(CHANNEL)}"),
+        (
+            CHANNEL in text and CHANNEL not in levels,
+            f"{CHANNEL} must be a whole level, between slashes",
+        ),
+        (
+            any(set(level) & set("{}") for level in others),
+            f"{{ and }} only in {STREAM} and {CHANNEL}",
+        ),
         (any("+" in level and level != "+" for level in others), "+ must be a whole level"),
         (any("#" in level for level in levels[:-1]), "# only as the last level"),
         ("#" in levels[-1] and levels[-1] != "#", "# must be a whole level"),
         (_has_control(text), "no control characters"),
-        (_size(text) > LONGEST_TOPIC - LONGEST_NAME, f"at most {LONGEST_TOPIC} bytes"),
+        (_size(text) > LONGEST_TOPIC - 2 * LONGEST_NAME, f"at most {LONGEST_TOPIC} bytes"),
     ]
 
 
 def _expression(levels: list[str]) -> str:
     """MQTT's matching rules; a last # also matches the level above it (section 4.7.1.2)."""
-    known = {STREAM: "(?P<stream>[^/]*)", "+": "[^/]*"}
+    known = {STREAM: "(?P<stream>[^/]*)", CHANNEL: "(?P<channel>[^/]*)", "+": "[^/]*"}
     is_open = levels[-1] == "#"
     closed = levels[:-1] if is_open else levels
     return "/".join(known.get(level, re.escape(level)) for level in closed) + (

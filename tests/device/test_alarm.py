@@ -10,7 +10,7 @@ from cards import CARD, make_limits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgernn.alarm import CRITICAL_ABOVE, Alarm, AlarmState, Edge, Limits
+from edgernn.alarm import CRITICAL_ABOVE, Alarm, AlarmMemory, AlarmState, Edge, Limits
 from edgernn.calibration import enter_threshold, leave_threshold
 from edgernn.card import AlarmRule
 from edgernn.errors import EdgernnError
@@ -223,3 +223,12 @@ def test_a_clock_that_is_set_changes_no_duration(by_s: float) -> None:
         (e.is_on, e.time_s - e.onset_s) for e in steady
     ]
     assert len(edges) == 3
+
+
+@pytest.mark.parametrize("wrong_s", [math.nan, math.inf, -5.0, 1e12])
+def test_an_alarm_that_was_written_down_with_a_time_that_is_none_is_refused(wrong_s: float) -> None:
+    for times in ((wrong_s, 0.0, 0.0), (0.0, wrong_s, 0.0), (0.0, 0.0, wrong_s)):
+        with pytest.raises(ValueError, match="an alarm of no time"):
+            Alarm(make_limits()).recall(
+                AlarmMemory(AlarmState.ON, times[0], times[1], 5.0, times[2])
+            )

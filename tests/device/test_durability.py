@@ -25,6 +25,7 @@ from edgernn_device.config import AgentConfig, BrokerConfig, OutputConfig, Store
 from edgernn_device.engine import Engine
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
+from edgernn_device.memories import Memories
 from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import RawSample
 from edgernn_device.store import Change, Store
@@ -329,7 +330,11 @@ def test_samples_without_a_time_that_the_broker_sends_again_count_once(
     again = message._replace(is_again=True)
     monitor = make_monitor(artefact)
     keeper = Keeper(
-        tmp_path / "agent.db", monitor, durability="sample", checkpoint_s=300.0, now_s=0.0
+        tmp_path / "agent.db",
+        Memories(monitor, None),
+        durability="sample",
+        checkpoint_s=300.0,
+        now_s=0.0,
     )
     assert keeper.without_repeats([message, again]) == [message]
     monitor.take([("a", RawSample(0.0, None, {"pressure": 5.0}))])
@@ -337,7 +342,7 @@ def test_samples_without_a_time_that_the_broker_sends_again_count_once(
     keeper._store.close()  # as a kill would
     keeper = Keeper(
         tmp_path / "agent.db",
-        make_monitor(artefact),
+        Memories(make_monitor(artefact), None),
         durability="sample",
         checkpoint_s=300.0,
         now_s=0.0,

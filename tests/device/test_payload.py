@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edgernn_device.payload import (
     LARGEST_PAYLOAD,
     LARGEST_TIME_S,
+    MOST_SAMPLES,
     PayloadError,
     RawSample,
     decode,
@@ -113,6 +114,7 @@ def test_every_number_arrives_under_its_key(values: dict[str, float]) -> None:
         (b'{"seq": 9223372036854775808}', "bad_seq"),
         (b'{"seq": ' + b"9" * 4000 + b"}", "bad_seq"),
         (b" " * (LARGEST_PAYLOAD + 1), "too_large"),
+        (b"[" + b"{}," * MOST_SAMPLES + b"{}]", "too_large"),
     ],
 )
 def test_what_is_no_sample_is_refused_for_its_reason(payload: bytes, reason: str) -> None:
@@ -122,6 +124,12 @@ def test_what_is_no_sample_is_refused_for_its_reason(payload: bytes, reason: str
 def test_the_largest_payload_is_still_read() -> None:
     payload = b'{"flow": 1' + b" " * (LARGEST_PAYLOAD - 11) + b"}"
     assert len(decode(payload, received_s=NOW_S)) == 1
+
+
+def test_as_many_samples_as_allowed_are_still_read() -> None:
+    assert (
+        len(decode(b"[" + b"{}," * (MOST_SAMPLES - 1) + b"{}]", received_s=NOW_S)) == MOST_SAMPLES
+    )
 
 
 def test_a_list_is_several_samples_in_their_order() -> None:

@@ -1,5 +1,8 @@
 """Topic names: patterns there and back, and names that are refused."""
 
+import tracemalloc
+from pathlib import PurePosixPath
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +29,7 @@ def test_a_stream_comes_back_from_the_topic_it_publishes_to(
 ) -> None:
     levels.insert(at % (len(levels) + 1), "{stream}")
     pattern = TopicPattern.parse("/".join(levels))
-    assert pattern.stream_of(pattern.topic(stream)) == stream
+    assert pattern.source_of(pattern.topic(stream)) == (stream, "")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +51,7 @@ def test_a_pattern_knows_its_filter_and_finds_the_stream(
 ) -> None:
     parsed = TopicPattern.parse(pattern)
     assert parsed.filter == wanted
-    assert parsed.stream_of(topic) == stream
+    assert parsed.source_of(topic) == (stream and (stream, ""))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,9 @@ def test_a_pattern_knows_its_filter_and_finds_the_stream(
         ("a\0/{stream}", "no control characters"),
         ("$share/group/{stream}", "none of them would have its whole state"),
         ("x" * 65535 + "/{stream}", "at most 65535 bytes"),
+        ("{channel}", "expected {stream} where"),
+        ("{stream}/{channel}/{channel}", "expected one {channel}, got 2"),
+        ("{stream}/{channel}-raw", "{channel} must be a whole level"),
     ],
 )
 def test_other_patterns_are_refused_with_the_reason(pattern: str, why: str) -> None:
@@ -130,3 +136,60 @@ def test_a_node_publishes_below_its_prefix() -> None:
 def test_a_prefix_is_names_between_slashes(prefix: str) -> None:
     with pytest.raises(TopicError, match="topic prefix"):
         NodeTopics("pi", prefix=prefix)
+
+
+@given(stream=names, channel=names)
+def test_a_channel_comes_back_from_the_topic_it_is_published_to(stream: str, channel: str) -> None:
+    pattern = TopicPattern.parse("home/{stream}/x/{channel}")
+    assert pattern.filter == "home/+/x/+"
+    assert pattern.has_channel
+    assert pattern.source_of(pattern.topic(stream, channel)) == (stream, channel)
+
+
+@pytest.mark.parametrize("channel", ["", "a\0", "+", "é" * 65, "x" * 65_000, "\ud800"])
+def test_a_channel_that_could_harm_is_refused_in_both_directions(channel: str) -> None:
+    pattern = TopicPattern.parse("home/{stream}/{channel}")
+    with pytest.raises(TopicError, match="channel name"):
+        pattern.topic("p1", channel)
+    with pytest.raises(TopicError, match="channel name"):
+        pattern.source_of(f"home/p1/{channel}")
+
+
+def test_a_channel_called_like_the_place_of_a_stream_is_only_a_name() -> None:
+    pattern = TopicPattern.parse("{channel}/{stream}")
+    assert pattern.topic("{channel}", "{stream}") == "{stream}/{channel}"
+    assert pattern.source_of("{stream}/{channel}") == ("{channel}", "{stream}")
+
+
+@given(st.text(st.characters(), max_size=140))
+def test_a_name_that_is_taken_is_safe_as_a_level_a_file_a_label_and_a_line(name: str) -> None:
+    try:
+        check_stream_name(name)
+    except TopicError:
+        return
+    assert NodeTopics("pi").alert(name).count("/") == 3
+    assert PurePosixPath("/var/lib/edgernn") / f"{name}.db" == PurePosixPath(
+        f"/var/lib/edgernn/{name}.db"
+    )
+    assert len(f"{name}.db".encode()) <= 255  # bytes of a file's name
+    assert len(name.splitlines()) == 1
+    assert not any(ord(char) < 32 for char in name)
+
+
+@pytest.mark.parametrize(
+    "name", [".", "..", "-rf", " ", "a b", "CON", "%s", "{0}", '"; DROP TABLE']
+)
+def test_odd_names_are_only_text(name: str) -> None:
+    """No file is called by a stream's name alone, and no statement or format is made of one."""
+    assert NodeTopics("pi").state(check_stream_name(name)) == f"edgernn/pi/{name}/state"
+
+
+def test_a_flood_of_long_topics_is_not_kept_in_memory() -> None:
+    pattern = TopicPattern.parse("{stream}/#")
+    tracemalloc.start()
+    try:
+        for n in range(2000):
+            assert pattern.source_of(f"p1/{n}" + "x" * 60_000) == ("p1", "")
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
