@@ -66,6 +66,9 @@ class Alarms:
         memory.alarm.reset()
         memory.score = math.nan
 
+    def forget(self, stream: Stream) -> None:
+        del self._of[stream.name]
+
     def state_of(self, stream: Stream) -> StreamState:
         memory = self._of[stream.name]
         warming_up = stream.warming_up > 0 and not memory.alarm.is_on

@@ -90,6 +90,9 @@ class Classes:
             memory.began_s = stream.spoken_s
             outcome.notices.append(self._notice(stream, memory, math.nan, stream.spoken_s))
 
+    def forget(self, stream: Stream) -> None:
+        del self._of[stream.name]
+
     def state_of(self, stream: Stream) -> StreamState:
         return running_state(stream, self._of[stream.name].running_s)
 

@@ -85,6 +85,9 @@ class Forecasts:
         """The last forecast stands until the stream has warmed up: it carries its time."""
         self._of[stream.name] = _Memory()
 
+    def forget(self, stream: Stream) -> None:
+        del self._of[stream.name]
+
     def state_of(self, stream: Stream) -> StreamState:
         return running_state(stream, self._of[stream.name].running_s)
 

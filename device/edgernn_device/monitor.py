@@ -70,6 +70,9 @@ class Task(Protocol):
     def start_afresh(self, stream: Stream, outcome: Outcome) -> None:
         """A gap too long to bridge, or the first sample."""
 
+    def forget(self, stream: Stream) -> None:
+        """The stream is no more: nothing is said of it, and its name may begin anew."""
+
     def state_of(self, stream: Stream) -> StreamState:
         """For the state topic."""
 
@@ -103,6 +106,12 @@ class Monitor:
         while backlog:
             self._step(backlog, outcome)
         return outcome
+
+    def remove_stream(self, name: str) -> None:
+        """Give back all that is held of a stream; should it come again, it is a new one."""
+        stream = self.streams.pop(name)
+        self.task.forget(stream)
+        self.engine.remove_stream(stream.row)
 
     def state_of(self, name: str) -> StreamState:
         """What the state topic says of a stream."""

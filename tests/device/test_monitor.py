@@ -19,7 +19,7 @@ from edgernn_device.alarms import Alarms
 from edgernn_device.alert import Alert
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
-from edgernn_device.monitor import LONGEST_CHUNK, Monitor, Scored, StreamState
+from edgernn_device.monitor import LONGEST_CHUNK, Monitor, Outcome, Scored, StreamState
 from edgernn_device.payload import RawSample
 from edgernn_device.stream import CLOCK_STEPPED_AFTER
 
@@ -277,6 +277,24 @@ def test_a_stream_too_many_is_counted_and_the_others_go_on(
     outcome = monitor.take(healthy.samples("a", 5, 6) + healthy.samples("c", 5, 6))
     assert (set(outcome.scores), list(monitor.streams)) == ({"a"}, ["a", "b"])
     assert monitor.counts == {"too_many_streams": 6}
+
+
+def test_a_stream_that_was_removed_makes_room_and_begins_anew(
+    artefact: Path, healthy: Machine
+) -> None:
+    monitor, fresh = make_monitor(artefact, max_streams=1), make_monitor(artefact)
+    monitor.take(healthy.samples("a", stop=100))
+    row = monitor.streams["a"].row
+    monitor.remove_stream("a")
+    assert monitor.take(healthy.samples("b", stop=100)).scores.keys() == {"b"}
+    assert monitor.streams["b"].row == row
+    assert monitor.take(healthy.samples("b", 100, 101)) == fresh_after(fresh, healthy, 100)
+
+
+def fresh_after(monitor: Monitor, healthy: Machine, samples: int) -> Outcome:
+    """What the next sample leads to in a stream that saw `samples` before it."""
+    monitor.take(healthy.samples("b", stop=samples))
+    return monitor.take(healthy.samples("b", samples, samples + 1))
 
 
 def test_a_sample_without_a_channel_of_the_detector_makes_no_stream(monitor: Monitor) -> None:
