@@ -1,12 +1,12 @@
 """The agent: link → inbox → monitor → link. Threads and clocks live here, and nothing else does."""
 
 import logging
+import math
 import os
-import queue
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -14,18 +14,23 @@ import msgspec
 from edgernn import __version__
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
+from edgernn_device.inbox import Inbox
 from edgernn_device.link import Link, Message
 from edgernn_device.monitor import Monitor, Outcome, StreamState
 from edgernn_device.payload import PayloadError, RawSample, decode
+from edgernn_device.retained import Retained
+from edgernn_device.roster import Roster
 from edgernn_device.tasks import make_task
-from edgernn_device.topics import TopicError
+from edgernn_device.topics import NOTICES, TopicError
+from edgernn_device.watchdog import FRESH_S, Notifier, Supervisor
 
 LARGEST_BATCH = 2000
 """Messages drained in one go: bounds the time until they are acknowledged."""
+LARGEST_BATCH_BYTES = 4_000_000
+"""The same in bytes, for messages of many samples: seconds on a slow device, so that a worker at
+work is not taken for one that hangs."""
 IDLE_S = 0.2
 """Longest wait for a message before the clocks are looked at."""
-HUNG_AFTER_S = 60.0
-"""The network thread's beat is this old: it hangs, and the process had better end."""
 SEVERITY = {"warning": 1, "critical": 2}
 """Order in which a full outbox gives alerts up."""
 
@@ -71,7 +76,12 @@ class Agent:
             rule=config.stream_rule(card),
             max_streams=config.input.max_streams,
         )
-        self._inbox: queue.Queue[Message] = queue.Queue(config.input.inbox)
+        self._inbox: Inbox[Message] = Inbox(
+            messages=config.input.inbox,
+            size_bytes=round(1e6 * config.input.inbox_mb),
+            when_full=config.input.when_full,
+            on_room=self._wake_link,
+        )
         self._must_say_all = threading.Event()
         self._link = Link(
             config.broker.access(base),
@@ -79,6 +89,7 @@ class Agent:
             subscriptions=[(self._pattern.filter, config.input.qos)],
             on_message=self._enqueue,
             on_connect=self._must_say_all.set,
+            wants_more=lambda: self._inbox.wants_more,
             availability=self._topics.availability,
             keepalive_s=config.broker.keepalive_s,
         )
@@ -87,16 +98,15 @@ class Agent:
         """Stream → monotonic time of its last sample that was scored."""
         self._said: dict[str, str] = {}
         """Stream → state last published."""
-        self._notices: dict[tuple[str, str], bytes] = {}
-        """(stream, kind) → what was last published, to be said again to a broker that forgot it."""
+        self._retained = Retained(self._publish_retained)
+        self._roster = Roster(silent_s=self._stale_after_s)
         self._score_said_s: dict[str, float] = {}
         """Stream → sample time of the score last published."""
         self._refused: Counter[str] = Counter()
-        self._inbox_full = 0
-        """Apart from the others: only the network thread counts it."""
         self._messages = 0
         self._latency_s = 0.0
-        self._began_s = time.monotonic()
+        self._notifier = Notifier()
+        self._began_s = self._beat_s = time.monotonic()
         self._health_s = self._began_s
         self._health_samples = 0
 
@@ -104,7 +114,7 @@ class Agent:
         """Connect, then score and publish until `stop`.
 
         Raises EdgernnError if the broker cannot be reached at first, RuntimeError if the network
-        thread died or hangs.
+        thread died. Ends the process if that or this thread hangs.
         """
         self._link.start(timeout_s=self._config.broker.start_timeout_s)
         logger.info(
@@ -114,14 +124,19 @@ class Agent:
             self._monitor.task,
             self._pattern.filter,
         )
+        self._notifier.ready()
+        beats = {"the worker": lambda: self._beat_s, "the network": lambda: self._link.beat_s}
         try:
             self._say_health()
-            while not stop.is_set():
-                self._look_at_link()
-                if messages := self._drain():
-                    self._handle(messages)
-                self._look_at_clocks()
+            with Supervisor(beats):
+                while not stop.is_set():
+                    self._beat_s = time.monotonic()
+                    self._look_at_link()
+                    if messages := self._drain():
+                        self._handle(messages)
+                    self._look_at_clocks()
         finally:
+            self._notifier.stopping()
             self._say_health()
             left = self._link.stop()
             logger.info(
@@ -134,27 +149,25 @@ class Agent:
 
     def _enqueue(self, message: Message) -> None:
         """In the network thread: nothing but this."""
-        try:
-            self._inbox.put_nowait(message)
-        except queue.Full:
-            self._inbox_full += 1
-            self._link.ack(message)
+        for given_up in self._inbox.put(message):
+            self._link.ack(given_up)
+
+    def _wake_link(self) -> None:
+        self._link.wake()
 
     def _drain(self) -> list[Message]:
         """Everything that waits, or what comes within `IDLE_S`."""
-        messages: list[Message] = []
-        with suppress(queue.Empty):
-            messages.append(self._inbox.get(timeout=IDLE_S))
-            while len(messages) < LARGEST_BATCH:
-                messages.append(self._inbox.get_nowait())
-        return messages
+        return self._inbox.take(LARGEST_BATCH, size_bytes=LARGEST_BATCH_BYTES, timeout_s=IDLE_S)
 
     def _handle(self, messages: list[Message]) -> None:
         """One batch: decode, score, publish; acknowledge only then."""
         samples: list[tuple[str, RawSample]] = []
         for message in messages:
             samples += self._decode(message)
+        names = dict.fromkeys(name for name, _ in samples)
+        self._make_room(names)
         outcome = self._monitor.take(samples)
+        self._roster.hear((n for n in names if n in self._monitor.streams), time.monotonic())
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
@@ -165,10 +178,31 @@ class Agent:
         self._messages += len(messages)
         self._latency_s = time.monotonic() - messages[0].received_s
 
+    def _make_room(self, names: Iterable[str]) -> None:
+        """For streams that are new, as far as there are stale ones that can go."""
+        known, now_s = self._monitor.streams, time.monotonic()
+        self._roster.hear((name for name in names if name in known), now_s)
+        newcomers = sum(name not in known for name in names)
+        surplus = len(known) + newcomers - self._config.input.max_streams
+        for name in self._roster.longest_silent(surplus, now_s):
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """A stream that was silent for long makes room for another: nothing of it is left."""
+        self._refused["forgotten_streams"] += 1
+        logger.info("%s: silent for long, and forgotten to make room for another", name)
+        self._monitor.remove_stream(name)
+        self._roster.forget(name)
+        for known in (self._heard_s, self._said, self._score_said_s):
+            known.pop(name, None)
+        for topic in (self._topics.state(name), *(self._topics.notice(name, k) for k in NOTICES)):
+            self._retained.forget(topic)
+
     def _decode(self, message: Message) -> list[tuple[str, RawSample]]:
         try:
             stream = self._pattern.stream_of(message.topic)
-            found = decode(message.payload, received_s=time.time())
+            received_s = math.nan if message.retained else time.time()
+            found = decode(message.payload, received_s=received_s)
         except PayloadError as exc:
             self._refuse(exc.reason, message, exc.detail)
             return []
@@ -178,7 +212,19 @@ class Agent:
         if stream is None:
             self._refuse("wrong_topic", message, "does not fit the pattern")
             return []
+        if message.retained:
+            found = self._news(stream, found)
         return [(stream, sample) for sample in found]
+
+    def _news(self, name: str, found: list[RawSample]) -> list[RawSample]:
+        """A retained message comes with every new subscription, however old it is: only samples
+        that say when they were taken, later than all before, are new."""
+        stream = self._monitor.streams.get(name)
+        last_s = stream.last_s if stream else -math.inf
+        news = [sample for sample in found if sample.time_s > last_s]  # never of NaN, no time
+        if len(news) < len(found):
+            self._refused["retained"] += len(found) - len(news)
+        return news
 
     def _refuse(self, reason: str, message: Message, detail: str) -> None:
         """Count it; say the first of each kind, so that a flood does not fill the log."""
@@ -199,9 +245,7 @@ class Agent:
                 parcel_id=alert.id,
             )
         for notice in outcome.notices:
-            payload = msgspec.json.encode(notice.content)
-            self._notices[notice.stream, notice.kind] = payload
-            self._say_notice(notice.stream, notice.kind)
+            self._retain(self._topics.notice(notice.stream, notice.kind), notice.content)
         for name in outcome.streams:
             self._say_state(name)
         if self._config.output.scores:
@@ -209,9 +253,12 @@ class Agent:
                 if self._is_score_due(name):
                     self._link.publish(self._topics.score(name), msgspec.json.encode(scored))
 
-    def _say_notice(self, name: str, kind: str) -> None:
-        payload = self._notices[name, kind]
-        self._link.publish(self._topics.notice(name, kind), payload, qos=1, retain=True)
+    def _retain(self, topic: str, content: msgspec.Struct) -> None:
+        payload = msgspec.json.encode(content)
+        self._retained.say(topic, payload, is_connected=self._link.is_connected)
+
+    def _publish_retained(self, topic: str, payload: bytes) -> None:
+        self._link.publish(topic, payload, qos=1, retain=True)
 
     def _is_score_due(self, name: str) -> bool:
         now_s = self._monitor.streams[name].last_s
@@ -228,23 +275,18 @@ class Agent:
             state = StreamState(state="stale", score=None, since=state.since)
         if self._said.get(name) != state.state:
             self._said[name] = state.state
-            payload = msgspec.json.encode(state)
-            self._link.publish(self._topics.state(name), payload, qos=1, retain=True)
+            self._retain(self._topics.state(name), state)
 
     def _look_at_link(self) -> None:
         self._link.raise_if_dead()
-        if time.monotonic() - self._link.beat_s > HUNG_AFTER_S:
-            raise RuntimeError(f"the network thread has not moved for {HUNG_AFTER_S:g} s")
-        if (
-            self._must_say_all.is_set()
-        ):  # a broker that was restarted has forgotten what we retained
+        now_s = time.monotonic()
+        if now_s - self._link.beat_s < FRESH_S:
+            self._notifier.feed(now_s)
+        if self._must_say_all.is_set():  # a broker that was restarted has forgotten it
             self._must_say_all.clear()
-            names, self._said = list(self._said), {}
-            for name in names:
-                self._say_state(name)
-            for name, kind in self._notices:
-                self._say_notice(name, kind)
+            self._retained.say_all_again()
             self._say_health()
+        self._retained.go_on(waiting=self._link.waiting)
 
     def _look_at_clocks(self) -> None:
         now_s = time.monotonic()
@@ -257,14 +299,21 @@ class Agent:
 
     def _counts(self) -> Counter[str]:
         """Everything refused, bridged or lost so far, by reason."""
-        return self._refused + self._monitor.counts + Counter(inbox_full=self._inbox_full)
+        link = self._link
+        return (
+            self._refused
+            + self._monitor.counts
+            + self._inbox.counts
+            + Counter(
+                publish_offline=link.dropped,
+                publish_refused=link.refused,
+                outbox_full=link.overflowed,
+            )
+        )
 
     def _say_health(self) -> None:
         monitor, now_s = self._monitor, time.monotonic()
         since_s = max(now_s - self._health_s, 1e-3)
-        dropped = self._counts()
-        if self._link.dropped:
-            dropped["publish_offline"] = self._link.dropped
         health = Health(
             uptime_s=round(now_s - self._began_s, 1),
             version=__version__,
@@ -277,13 +326,15 @@ class Agent:
             samples=monitor.samples,
             samples_per_s=round((monitor.samples - self._health_samples) / since_s, 1),
             latency_ms=round(self._latency_s * 1e3, 2),
-            inbox=self._inbox.qsize(),
+            inbox=len(self._inbox),
             outbox=self._link.waiting,
             reconnects=self._link.reconnects,
-            dropped=dict(dropped),
+            dropped=dict(self._counts()),
         )
         self._health_s, self._health_samples = now_s, monitor.samples
-        self._link.publish(self._topics.health, msgspec.json.encode(health), qos=1, retain=True)
+        self._retain(self._topics.health, health)
+        where = "connected" if self._link.is_connected else self._link.problem or "connecting"
+        self._notifier.status(f"{where}; {health.streams} streams, {health.samples} samples")
 
 
 def _resident_bytes() -> int:

@@ -132,9 +132,11 @@ def agent(
     from edgernn_device.agent import Agent
     from edgernn_device.config import AgentConfig
     from edgernn_device.engine import Engine
+    from edgernn_device.log_rate import bound_log_rate
     from edgernn_device.trust import admit, read_artefact
     from edgernn_device.verify import verify_once
 
+    bound_log_rate()
     logging.getLogger("edgernn_device").setLevel(logging.INFO)
     if source.suffix == ".toml":
         config, base = read_settings(source, AgentConfig), source.parent

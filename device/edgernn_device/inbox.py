@@ -7,18 +7,17 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Generic, Literal, Protocol, TypeVar, get_args
+from typing import Generic, Protocol, TypeVar
 
 from edgernn.errors import EdgernnError
+from edgernn_device.payload import LARGEST_PAYLOAD
 
-LARGEST_PAYLOAD = 1 << 20
-"""Bytes; a larger message is refused before it waits or is parsed."""
 LONGEST_TOPIC = 1024
 """Bytes of a topic that is taken; MQTT allows 65,535, and each is remembered a while."""
 OVERHEAD = 300
 """Bytes that a waiting message takes beside payload and topic: 250 measured, CPython 3.11."""
 
-WhenFull = Literal["stop-reading", "drop-oldest", "keep-latest"]
+WHEN_FULL = ("stop-reading", "drop-oldest", "keep-latest")
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +47,12 @@ class Inbox(Generic[M]):
         *,
         messages: int,
         size_bytes: int,
-        when_full: WhenFull,
+        when_full: str,
         on_room: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_room` is called by the one who takes, once `wants_more` is True again."""
-        if when_full not in get_args(WhenFull):
-            allowed = ", ".join(get_args(WhenFull))
+        if when_full not in WHEN_FULL:
+            allowed = ", ".join(WHEN_FULL)
             raise EdgernnError(f"when_full: expected one of {allowed}, got {when_full!r}")
         self.wants_more = True
         """Whether whoever reads the socket may go on."""

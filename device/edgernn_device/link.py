@@ -125,6 +125,11 @@ class Link:
         """Publishes not yet confirmed (QoS 1) or written (QoS 0)."""
         return len(self._outbox) + len(self._loose)
 
+    @property
+    def overflowed(self) -> int:
+        """Publishes given up because too many waited to be confirmed."""
+        return self._outbox.dropped
+
     def start(self, *, timeout_s: float = 10.0) -> None:
         """Connect and subscribe; 0 = go on trying in the background.
 
