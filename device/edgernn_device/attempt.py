@@ -7,7 +7,9 @@ from collections.abc import Callable
 class Attempt:
     """Runs `work` in a thread of its own, which does not keep the process from ending."""
 
-    def __init__(self, work: Callable[[], None], *, undo: Callable[[], None], name: str) -> None:
+    def __init__(
+        self, work: Callable[[], object], *, undo: Callable[[], object], name: str
+    ) -> None:
         """`undo` is called if `work` succeeds after everybody has gone."""
         self._work = work
         self._undo = undo
