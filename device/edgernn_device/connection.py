@@ -8,12 +8,13 @@ import select
 import socket
 import ssl
 import struct
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast
 
 import msgspec
-from paho.mqtt.client import Client, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import MQTT_LOG_ERR, Client, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -100,6 +101,7 @@ class Connection:
         self._epoch = epoch
         self._mids: dict[int, str | int | None] = {}  # None: the availability
         self._failure: Exception | None = None
+        self._cut_by: OSError | None = None
         self._received = 0
         self._connack_by_s = self._heard_s = self._ping_at_s = 0.0
         self._client = self._new_client()
@@ -145,6 +147,8 @@ class Connection:
             self._ping(sock)
         if self._failure is not None:
             raise OwnerError(str(self._failure)) from self._failure
+        if self._cut_by is not None and client.socket() is None:
+            raise self._cut_by
         return client.socket() is not None and self._is_answering(is_reading=is_reading)
 
     def _longest_wait_s(self) -> float:
@@ -245,6 +249,7 @@ class Connection:
             self._owner.say(_refusal(terms.access, reason))
             return
         self.is_up = True
+        self._client.on_log = None
         self._ping_at_s = time.monotonic() + terms.keepalive_s / PINGS
         self._owner.take_connected()
         if terms.subscriptions:
@@ -283,6 +288,13 @@ class Connection:
         taken = Message(topic, bytes(message.payload), now_s, message.retain, qos, mid, self._epoch)
         self._guard(self._owner.take_message, taken)
 
+    def _on_log(self, _client: Client, _: object, level: int, _text: str) -> None:
+        """Until the broker lets us in: TLS 1.3 refuses a client only after the handshake, and paho
+        tells the reason to nobody else. Later it would cost a line of text for every packet."""
+        exc = sys.exc_info()[1]
+        if level == MQTT_LOG_ERR and isinstance(exc, ssl.SSLError):
+            self._cut_by = exc
+
     def _on_disconnect(self, flags: DisconnectFlags, reason: ReasonCode) -> None:
         if flags.is_disconnect_packet_from_server:
             self._owner.say(f"{self._terms.access.address}: connection lost: {reason}")
@@ -306,6 +318,7 @@ class Connection:
             self._on_disconnect, flags, reason
         )
         client.on_message = self._on_message
+        client.on_log = self._on_log
         unsent_ms = min(UNSENT_TIMEOUT_MS, round(1000 * LOST_AFTER * terms.keepalive_s))
         client.on_socket_open = lambda _c, _u, sock: _tune_socket(sock, unsent_ms)
         if terms.tls is not None:

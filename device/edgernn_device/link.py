@@ -16,9 +16,10 @@ from contextlib import suppress
 from typing import Literal
 
 from edgernn.errors import EdgernnError
-from edgernn_device.address import Access, explain
+from edgernn_device.address import Access
 from edgernn_device.attempt import Attempt
 from edgernn_device.connection import TICK_S, Connection, Message, OwnerError, Terms
+from edgernn_device.explain import explain
 from edgernn_device.outbox import Outbox, Parcel
 
 __all__ = ["Link", "Message"]
@@ -345,7 +346,15 @@ class Link:
         elif not self._has_said_why and was_connected:
             self.say(f"{address}: connection lost")
         elif not self._has_said_why:
-            self.say(f"{address}: closed without an answer; does it expect TLS (mqtts://)?")
+            self.say(f"{address}: closed without an answer; {self._guess()}")
+
+    def _guess(self) -> str:
+        access = self._terms.access
+        if not access.address.tls:
+            return "does it expect TLS (mqtts://)?"
+        if access.cert_file is None:
+            return "does it want a client certificate (cert_file, key_file)?"
+        return "does it trust this client's certificate?"
 
     # ---- what the connection tells: see `connection.Owner`
 
