@@ -146,7 +146,11 @@ def agent(
         raise EdgernnError(f"{source}: expected an agent's .toml, or an .onnx of `edgernn export`")
     said: dict[str, dict[str, Any]] = {
         "": {"node": node, "trusted_keys": _from_here(trusted_keys) or None},
-        "broker": {"address": broker, "user": user, "password_file": password_file},
+        "broker": {
+            "address": broker,
+            "user": user,
+            "password_file": password_file and str(Path(password_file).absolute()),
+        },
         "input": {"subscribe": subscribe},
         "output": {"scores": scores or None, "score_every_s": score_every_s},
         "alarm": {"false_alarms": false_alarms},

@@ -260,3 +260,23 @@ def test_availability_is_right_again_after_the_broker_itself_was_restarted(
         wait_until(lambda: word_of(broker) == "online")
         link.stop()
         assert word_of(broker) == "offline"
+
+
+@pytest.mark.parametrize(("end", "word"), [("stop", "offline"), ("kill", "online")])
+def test_an_agent_that_ends_while_the_broker_is_away_leaves_what_the_broker_had_on_disk(
+    tmp_path: Path, end: str, word: str
+) -> None:
+    """An orderly end of Mosquitto publishes the wills first; a killed one loses them, which is a
+    limit that docs/mosquitto.md names."""
+    if find_mosquitto() is None:
+        pytest.skip("no mosquitto on the PATH or in /usr/sbin")
+    with Mosquitto(tmp_path, is_persistent=True) as broker:
+        link = link_to(broker, availability=AVAILABILITY)
+        link.start()
+        assert word_of(broker) == "online"
+        time.sleep(1.1)  # autosave
+        getattr(broker, end)()
+        wait_until(lambda: not link.is_connected)
+        link.stop(timeout_s=0)
+        broker.start()
+        assert word_of(broker) == word

@@ -142,6 +142,25 @@ def test_a_client_certificate_lets_in_and_without_one_nobody_comes_in(
         )
 
 
+def test_the_documented_lines_of_mosquitto_conf_serve_tls(tmp_path: Path, files: Files) -> None:
+    page = Path(__file__).parents[2] / "docs" / "mosquitto.md"
+    lines = page.read_text(encoding="utf-8").split("```conf\n")[1].split("```")[0].splitlines()
+    cert, key = files.issue("localhost")
+    for source, name in ((files.ca(), "ca.crt"), (cert, "broker.crt"), (key, "broker.key")):
+        (tmp_path / name).write_bytes(source.read_bytes())
+    ours = ("cafile", "certfile", "keyfile", "tls_version")
+    options = [
+        x.replace("/etc/mosquitto/certs", str(tmp_path)) for x in lines if x.startswith(ours)
+    ]
+    assert len(options) == 4
+    if find_mosquitto() is None:
+        pytest.skip("no mosquitto on the PATH or in /usr/sbin")
+    with Mosquitto(tmp_path, options=tuple(options)) as broker:
+        link = Link(access_to(broker, files.ca()), client_id="a")
+        link.start()
+        link.stop()
+
+
 def test_a_key_of_another_certificate_is_refused(files: Files) -> None:
     cert, _ = files.issue("agent")
     _, key = files.issue("other")
