@@ -18,7 +18,7 @@ HUNG_AFTER_S = 60.0
 """A part that has not moved for so long hangs. A batch is bounded so that it takes a fraction."""
 HUNG_EXIT = 1
 """Exit code then, as of any other defect of ours."""
-FRESH_S = 5.0
+FRESH_S = 2.0
 """A beat this old still counts as moving when systemd is told that all is well."""
 
 logger = logging.getLogger(__name__)
