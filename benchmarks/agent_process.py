@@ -17,7 +17,7 @@ from edgernn_device.agent import Health
 from edgernn_device.broker import HOST
 
 NODE = "bench"
-MODEL, CONFIG = "model.onnx", "agent.toml"
+MODEL, CONFIG, STORE = "model.onnx", "agent.toml", "agent.db"
 
 Seen = queue.SimpleQueue[tuple[float, str, bytes]]
 """Time, last level of the topic and payload of what an agent publishes."""
@@ -25,12 +25,17 @@ Seen = queue.SimpleQueue[tuple[float, str, bytes]]
 
 @contextmanager
 def running_agent(
-    folder: Path, port: int, *, qos: int, scores: bool = False
+    folder: Path, port: int, *, qos: int, scores: bool = False, goes_on: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """An agent with room for the whole load, which says every 0.1 s how far it is."""
+    """An agent with room for the whole load, which says every 0.1 s how far it is. It begins anew,
+    unless it `goes_on` with the store that is there."""
+    if not goes_on:
+        for path in folder.glob(f"{STORE}*"):
+            path.unlink()
     (folder / CONFIG).write_text(
         f'model = "{MODEL}"\nnode = "{NODE}"\n'
-        f'[broker]\naddress = "mqtt://{HOST}:{port}"\n'
+        f'[broker]\naddress = "mqtt://{HOST}:{port}"\nkeep_session = false\n'
+        f'[store]\npath = "{STORE}"\n'
         f"[input]\nqos = {qos}\ninbox = 1000000\n"
         f"[output]\nhealth_every_s = 0.1\nscores = {str(scores).lower()}\n"
     )

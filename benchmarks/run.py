@@ -20,6 +20,7 @@ COMMAND = "python benchmarks/run.py"
 BENCHMARKS = (
     "engine",
     "agent",
+    "durability",
     "training",
     "chunks",
     "layers",

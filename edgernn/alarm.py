@@ -58,6 +58,16 @@ class Limits(msgspec.Struct, frozen=True):
         return "critical" if score >= self.enter + CRITICAL_ABOVE else "warning"
 
 
+class AlarmMemory(msgspec.Struct, frozen=True, array_like=True):
+    """All that an `Alarm` knows, to be kept."""
+
+    state: AlarmState
+    since_s: float
+    onset_s: float
+    peak: float
+    off_since_s: float
+
+
 class Alarm:
     """Hysteresis, minimum duration and cool-down over one stream's scores."""
 
@@ -84,6 +94,20 @@ class Alarm:
     def since_s(self) -> float:
         """Sample time at which the present state began."""
         return self._since
+
+    def remember(self) -> AlarmMemory:
+        """What `recall` takes."""
+        return AlarmMemory(self.state, self._since, self._onset, self._peak, self._off_since)
+
+    def recall(self, memory: AlarmMemory) -> None:
+        """Be as the alarm was that `memory` is of."""
+        self.state, self._since, self._onset, self._peak, self._off_since = (
+            memory.state,
+            memory.since_s,
+            memory.onset_s,
+            memory.peak,
+            memory.off_since_s,
+        )
 
     def update(self, time_s: float, score: float) -> Edge | None:
         """Take one score; return the edge if the alarm went on or off with it.

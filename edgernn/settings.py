@@ -71,6 +71,8 @@ def check_is_writable(folder: Path) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that no reader ever sees half of it."""
+    if path.is_dir():
+        raise EdgernnError(f"{path}: is a folder, expected a file name")
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:

@@ -7,21 +7,31 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from mosquitto import Mosquitto
-
+from edgernn.alarm import Limits
 from edgernn_device.address import Access, BrokerAddress, Credentials
+from edgernn_device.alarms import Alarms
+from edgernn_device.config import AgentConfig
+from edgernn_device.engine import Engine
 from edgernn_device.link import Link, Message
+from edgernn_device.monitor import Monitor
 from edgernn_device.replay import replay
 
 PATIENCE_S = 30.0
 
 
+class HasAddress(Protocol):
+    """A broker of any kind."""
+
+    @property
+    def address(self) -> str: ...
+
+
 class Listener:
     """Everything under edgernn/, by topic."""
 
-    def __init__(self, broker: Mosquitto, credentials: Credentials | None = None) -> None:
+    def __init__(self, broker: HasAddress, credentials: Credentials | None = None) -> None:
         self.messages: dict[str, list[Any]] = {}
         self._changed = threading.Condition()
         self._link = Link(
@@ -66,13 +76,20 @@ def _samples(health: dict[str, Any] | None) -> int:
 
 @contextmanager
 def agent(
-    folder: Path, artefact: Path, broker: Mosquitto, *, output: str = "", more: str = ""
+    folder: Path,
+    artefact: Path,
+    broker: HasAddress,
+    *,
+    output: str = "",
+    store: str = "",
+    more: str = "",
 ) -> Iterator["subprocess.Popen[str]"]:
-    """An agent called "pi"; `output` are more lines of [output], `more` further tables."""
+    """An agent called "pi"; `output` and `store` are more lines of these tables, `more` further
+    ones. What it keeps is in `folder`: the next one there goes on."""
     path = folder / "agent.toml"
     path.write_text(
         f'model = "{artefact}"\nnode = "pi"\n[output]\nhealth_every_s = 0.2\n{output}\n'
-        f'[broker]\naddress = "{broker.address}"\n{more}'
+        f'[store]\npath = "agent.db"\n{store}\n[broker]\naddress = "{broker.address}"\n{more}'
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "edgernn", "agent", str(path)], stderr=subprocess.PIPE, text=True
@@ -85,7 +102,18 @@ def agent(
         process.communicate()
 
 
-def play(broker: Mosquitto, recording: Path, *streams: str) -> int:
+def make_monitor(artefact: Path, *, max_streams: int = 100) -> Monitor:
+    """What is inside of it, without sockets and clocks."""
+    engine, config = Engine.load(artefact), AgentConfig(model="a")
+    return Monitor(
+        engine,
+        Alarms(engine, Limits.from_rule(engine.card.alarm, engine.card), node="pi"),
+        rule=config.stream_rule(engine.card),
+        max_streams=max_streams,
+    )
+
+
+def play(broker: HasAddress, recording: Path, *streams: str) -> int:
     access = Access(address=BrokerAddress.parse(broker.address))
     return replay(recording, access, streams=streams, speed=0).samples
 

@@ -279,6 +279,87 @@ def test_a_loop_is_refused_although_a_recurrent_node_is_beside_it() -> None:
     )
 
 
+def layer(*, opset: int = 15) -> Graph:
+    """A GRU that gives `s` (T, N, H), and nothing behind it yet."""
+    g = Graph(opset=opset)
+    g.add("GRU", ["x", *g.weights("GRU", CHANNELS, "l")], "y", hidden_size=HIDDEN)
+    g.add("Squeeze", ["y", g.store(np.array([1]), "i1")], "s")
+    return g
+
+
+def filled() -> onnx.ModelProto:
+    g = layer()
+    g.add("Shape", ["x"], "shape")
+    g.add("ConstantOfShape", ["shape"], "zeros")
+    g.add("Neg", ["zeros"], "minus")
+    g.add("Add", ["x", "minus"], "output")
+    return g.model(["t", "n"], "output")
+
+
+def misshapen() -> onnx.ModelProto:
+    g = layer()
+    shape = g.store(np.array([3, 3]), "shape")
+    g.add("Reshape", [g.store(np.ones(4, np.float32), "k"), shape], "square")
+    g.add("Mul", ["s", "square"], "output")
+    return g.model(["t", "n"], "output")
+
+
+def named(name: str) -> onnx.ModelProto:
+    g = layer()
+    g.add("Tanh", ["s"], name)
+    return g.model(["t", "n"], name)
+
+
+def sparse(opset: int) -> onnx.ModelProto:
+    g = layer(opset=opset)
+    g.add("Mul", ["s", "k"], "output")
+    model = g.model(["t", "n"], "output")
+    values = onnx.numpy_helper.from_array(np.ones(1, np.float32), "k")
+    places = onnx.numpy_helper.from_array(np.array([2]), "")
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, places, [HIDDEN]))
+    return model
+
+
+def beside_a_sequence() -> onnx.ModelProto:
+    model = named("output")
+    more = onnx.helper.make_tensor_sequence_value_info("q", onnx.TensorProto.FLOAT, None)
+    model.graph.input.append(more)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (filled, "'the_Neg_4' (Neg): input 0 is expected to follow from the samples"),
+        (misshapen, "'the_Reshape_2' (Reshape): cannot be calculated beforehand: cannot reshape"),
+        (lambda: named("c0"), "output 'c0': a name that is needed; rename it"),
+        (lambda: named("v0.0"), "output 'v0.0': a name that is needed; rename it"),
+        (lambda: sparse(15), "cannot be brought to opset 21: Input k is undefined!"),
+        (lambda: sparse(21), "'k': sparse weights; store them densely"),
+        (beside_a_sequence, "input 'q': expected a tensor, got a sequence"),
+    ],
+)
+def test_an_odd_graph_is_refused_in_a_sentence(
+    make: Callable[[], onnx.ModelProto], said: str
+) -> None:
+    message = refusal(make())
+    assert message.startswith("m.onnx: ") and said in message
+
+
+def dequantized(g: Graph) -> str:
+    stored = g.store(np.arange(-8, 8, dtype=np.int8).reshape(HIDDEN, 4), "stored")
+    return g.add("DequantizeLinear", [stored, g.store(np.float32(0.1), "scale")], "kernel")
+
+
+def test_weights_stored_as_integers_stream() -> None:
+    g = layer(opset=21)
+    g.add("MatMul", ["s", dequantized(g)], "output")
+    x = samples()
+    model = g.model(["t", "n"], "output")
+    (true,) = ReferenceEvaluator(model).run(None, {"x": x})
+    assert_streams(adopted(model).model, x, np.asarray(true))
+
+
 def with_initial(array: Floats) -> onnx.ModelProto:
     g = Graph()
     initial = g.store(array, "initial")
@@ -296,6 +377,16 @@ def test_an_initial_state_of_different_values_is_refused() -> None:
     array = np.arange(STREAMS * HIDDEN, dtype=np.float32).reshape(1, STREAMS, HIDDEN)
     assert "'the_GRU_0' (GRU): starts from an initial h of different values" in refusal(
         with_initial(array)
+    )
+
+
+def test_layout_1_that_onnxs_reference_does_not_run_either_is_refused() -> None:
+    g = Graph(opset=18)  # the reference has this DequantizeLinear from 19 on
+    g.add("GRU", ["x", *g.weights("GRU", CHANNELS, "l")], "y", hidden_size=HIDDEN, layout=1)
+    g.add("Squeeze", ["y", g.store(np.array([2]), "i2")], "s")
+    g.add("MatMul", ["s", dequantized(g)], "output")
+    assert "m.onnx: layout 1, which ONNX Runtime does not run, nor ONNX's reference: " in refusal(
+        g.model(["n", "t"], "output")
     )
 
 
@@ -386,6 +477,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         exported(Net("GRU", 1, "last"), dynamo=False, free={"x": {0: "n", 1: "t"}}),
         made / "last.onnx",
     )
+    g = layer()
+    g.add("Cast", ["s"], "output", to=onnx.TensorProto.DOUBLE)
+    model = g.model(["t", "n"], "output")
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    onnx.save_model(model, made / "double.onnx")
     return made
 
 
@@ -524,6 +620,7 @@ def test_rows_labelled_as_faults_are_not_healthy(tmp_path: Path) -> None:
         ("channel,mean,std\na,1,x", "line 2: expected numbers"),
         ("channel,mean,std\na,1,0", "line 2: expected a mean and an std above 0"),
         ("channel,mean,std\nb,1,1", "channel a is missing"),
+        ("channel,mean,std\na,1,1\na,2,1", "line 3: channel a is there twice"),
     ],
 )
 def test_a_scaling_that_makes_no_sense_is_refused(text: str, said: str, tmp_path: Path) -> None:
@@ -549,6 +646,10 @@ def test_a_scaling_that_makes_no_sense_is_refused(text: str, said: str, tmp_path
         (
             ["lstm.onnx", "--task", "forecast", *OPTIONS, "--horizon", "2"],
             "expected 2 × 3 values a sample",
+        ),
+        (
+            ["double.onnx", "--task", "forecast", *OPTIONS],
+            "double.onnx: output 'output': expected float32, got DOUBLE",
         ),
         (["scale.csv"], "scale.csv: not a readable ONNX file"),
         (["no.onnx"], "no.onnx: no such file"),

@@ -4,6 +4,7 @@ import copy
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from edgernn_export.compare import flipped_alarms, largest
 from edgernn_export.graph import build_graph
 from edgernn_export.quantize import quantize
 from edgernn_export.storage import to_integers
-from edgernn_export.verify import proof_stream, prove
+from edgernn_export.verify import GOLDEN_SAMPLES, golden_stream, proof_stream, prove
 from edgernn_export.weights import SMALLEST
 
 if TYPE_CHECKING:
@@ -213,3 +214,12 @@ def test_a_value_that_only_the_artefact_does_not_know_is_a_deviation() -> None:
     unknown = known.copy()
     unknown[1, 1] = np.nan
     assert (largest(known, unknown), largest(unknown, unknown)) == (np.inf, 0.0)
+
+
+def test_golden_samples_are_made_of_a_channel_that_comes_late(trained_run: "Run") -> None:
+    (track, *_) = trained_run.healthy.tracks
+    x = track.x.copy()
+    x[: GOLDEN_SAMPLES + 5, -1] = np.nan
+    late = replace(trained_run.healthy, tracks=(replace(track, x=x),))
+    golden = golden_stream(late)  # numpy's warnings are errors here
+    assert np.isnan(golden[:, -1]).all() and np.isfinite(golden[0, :-1]).all()

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from cards import make_card
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,9 +40,10 @@ from edgernn_export.compare import count_flips, largest
 from edgernn_export.graph import build_graph
 from edgernn_export.latency import Latency, measure_latency
 from edgernn_export.qat import train_on
-from edgernn_export.quality import Quality
+from edgernn_export.quality import Piece, Quality, _auc_pr_loss
 from edgernn_export.quantize import MODES, computes_in_integers, quantize, stored_as
 from edgernn_export.rounding import healthy_lanes, measure_moments, rounded_weight
+from edgernn_export.select import Wish, select
 from edgernn_export.storage import largest_of, store_float16, to_integers
 from edgernn_export.verify import Proof, engine_outputs, model_outputs
 from edgernn_export.weights import SMALLEST
@@ -314,6 +317,16 @@ def test_times_are_above_zero_and_grow_with_streams() -> None:
     assert 0 < latency.us_sample < latency.us_1
 
 
+def test_a_labelled_piece_shorter_than_the_delay_adds_nothing() -> None:
+    card = make_card(delay=7, warm_up=7)
+    score = np.arange(60, dtype=np.float32)[:, None]
+    whole = Piece(score[:, None], np.arange(60) >= 30), score, score[::-1]
+    short = Piece(score[:4, None], np.ones(4, np.bool_)), score[:4], score[:4]
+    alone = _auc_pr_loss(card, [whole])
+    assert alone is not None and alone > 0.1
+    assert _auc_pr_loss(card, [whole, short]) == alone
+
+
 # the command
 
 
@@ -467,6 +480,33 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_built(
     assert str(done.exception).startswith(sentence)
 
 
+def test_alarms_are_counted_for_detectors_alone(folder: Path) -> None:
+    run = load_run(folder)
+    wish = Wish("auto", "size", "flips=1", None, is_qat=False)
+    other = replace(run, card=msgspec.structs.replace(run.card, task="forecast"))
+    with pytest.raises(
+        EdgernnError,
+        match=r'^--labelled, flips and auc-pr: only for task "anomaly", .* "forecast"$',
+    ):
+        select(other, folder, wish, say=print)
+
+
+def test_a_labelled_recording_without_labels_is_refused(folder: Path) -> None:
+    write_recording(folder.with_name("plain.csv"), simulate_pump(hours=0.2, seed=3))
+    plain = folder.with_name("plain.csv")
+    lines = plain.read_text(encoding="utf-8").splitlines()
+    column = lines[0].split(",").index("label")
+    rows = [",".join(c for i, c in enumerate(line.split(",")) if i != column) for line in lines]
+    plain.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    done = run_export(folder, "--labelled", str(plain))
+    assert re.match(r"--labelled: stream .* has no labels$", str(done.exception))
+
+
 def test_a_goal_is_for_auto_alone(folder: Path) -> None:
     done = run_export(folder, "--optimise", "size")
     assert "--optimise is for --quantize auto, here --quantize int8" in done.output
+
+
+def test_training_on_is_for_integers_alone(folder: Path) -> None:
+    done = run_export(folder, "--quantize", "float16", "--qat")
+    assert "--qat is for weights of integers, here --quantize float16" in done.output

@@ -12,11 +12,14 @@ from pathlib import Path
 import msgspec
 
 from edgernn import __version__
+from edgernn_device.alert import Alert
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
 from edgernn_device.inbox import Inbox
+from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
 from edgernn_device.monitor import Monitor, Outcome, StreamState
+from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import PayloadError, RawSample, decode
 from edgernn_device.retained import Retained
 from edgernn_device.roster import Roster
@@ -31,6 +34,8 @@ LARGEST_BATCH_BYTES = 4_000_000
 work is not taken for one that hangs."""
 IDLE_S = 0.2
 """Longest wait for a message before the clocks are looked at."""
+MOST_POISON = 20
+"""Messages in a row that cannot be handled: then it is not the messages."""
 SEVERITY = {"warning": 1, "critical": 2}
 """Order in which a full outbox gives alerts up."""
 
@@ -56,6 +61,9 @@ class Health(msgspec.Struct, frozen=True):
     """From a batch's first message received to its effect published, the last batch."""
     inbox: int
     outbox: int
+    store: str
+    """Why the last transaction failed; "" when all is well."""
+    store_failures: int
     reconnects: int
     dropped: dict[str, int]
     """Samples and messages refused, bridged or lost, by reason."""
@@ -76,6 +84,14 @@ class Agent:
             rule=config.stream_rule(card),
             max_streams=config.input.max_streams,
         )
+        store = config.store
+        self._keeper = Keeper(
+            store.file(base, node=self._topics.node),
+            self._monitor,
+            durability=store.durability,
+            checkpoint_s=store.checkpoint_s,
+            now_s=time.monotonic(),
+        )
         self._inbox: Inbox[Message] = Inbox(
             messages=config.input.inbox,
             size_bytes=round(1e6 * config.input.inbox_mb),
@@ -89,8 +105,12 @@ class Agent:
             subscriptions=[(self._pattern.filter, config.input.qos)],
             on_message=self._enqueue,
             on_connect=self._must_say_all.set,
+            on_delivered=self._keeper.done_with,
+            on_dropped=self._keeper.done_with,
             wants_more=lambda: self._inbox.wants_more,
             availability=self._topics.availability,
+            outbox=Outbox(store.outbox_alerts, round(1e6 * store.outbox_mb)),
+            keep_session=config.broker.keep_session,
             keepalive_s=config.broker.keepalive_s,
         )
         self._stale_after_s = config.stale_after_s(card)
@@ -116,7 +136,26 @@ class Agent:
         Raises EdgernnError if the broker cannot be reached at first, RuntimeError if the network
         thread died. Ends the process if that or this thread hangs.
         """
-        self._link.start(timeout_s=self._config.broker.start_timeout_s)
+        self._recall()
+        try:
+            self._link.start(timeout_s=self._config.broker.start_timeout_s)
+            self._work(stop)
+        finally:
+            self._keeper.close(time.monotonic())
+
+    def _recall(self) -> None:
+        """Go on where the last process ended."""
+        for parcel in self._keeper.recall():
+            self._send(parcel)
+        names = list(self._monitor.streams)
+        self._heard_s = dict.fromkeys(names, time.monotonic())
+        self._roster.hear(names, time.monotonic())
+        for name in names:
+            self._say_state(name)
+        if names:
+            logger.info("%d stream(s) go on where they ended", len(names))
+
+    def _work(self, stop: threading.Event) -> None:
         logger.info(
             "%s: %s, %s, listening on %s",
             self._topics.node,
@@ -160,7 +199,22 @@ class Agent:
         return self._inbox.take(LARGEST_BATCH, size_bytes=LARGEST_BATCH_BYTES, timeout_s=IDLE_S)
 
     def _handle(self, messages: list[Message]) -> None:
-        """One batch: decode, score, publish; acknowledge only then."""
+        """One batch; acknowledged only when its effect is safe."""
+        fresh = self._keeper.without_repeats(messages)
+        if len(fresh) < len(messages):
+            self._refused["redelivered"] += len(messages) - len(fresh)
+        try:
+            self._take(fresh)
+        except Exception:
+            logger.exception("a batch of %d messages failed", len(fresh))
+            self._take_one_by_one(fresh)
+        for message in messages:
+            self._link.ack(message)
+        self._messages += len(messages)
+        self._latency_s = time.monotonic() - messages[0].received_s
+
+    def _take(self, messages: list[Message]) -> None:
+        """Decode, score, keep, publish."""
         samples: list[tuple[str, RawSample]] = []
         for message in messages:
             samples += self._decode(message)
@@ -171,12 +225,28 @@ class Agent:
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
+        alerts = [(alert.stream, self._parcel(alert)) for alert in outcome.alerts]
+        self._keeper.keep((name for name, _ in samples), alerts, messages)
         self._heard_s.update(dict.fromkeys(outcome.streams, time.monotonic()))
+        for _, parcel in alerts:
+            self._send(parcel)
         self._publish(outcome)
+
+    def _take_one_by_one(self, messages: list[Message]) -> None:
+        """From the last that was kept, so that what fails again is known: it is set aside."""
+        self._keeper.roll_back()
+        in_a_row = 0
         for message in messages:
-            self._link.ack(message)
-        self._messages += len(messages)
-        self._latency_s = time.monotonic() - messages[0].received_s
+            try:
+                self._take([message])
+                in_a_row = 0
+            except Exception as exc:
+                in_a_row += 1
+                if in_a_row > MOST_POISON:
+                    raise
+                self._keeper.roll_back()
+                self._keeper.set_poison_aside(message, repr(exc))
+                self._refuse("poison", message, f"failed twice, set aside: {exc!r}")
 
     def _make_room(self, names: Iterable[str]) -> None:
         """For streams that are new, as far as there are stale ones that can go."""
@@ -185,14 +255,16 @@ class Agent:
         newcomers = sum(name not in known for name in names)
         surplus = len(known) + newcomers - self._config.input.max_streams
         for name in self._roster.longest_silent(surplus, now_s):
-            self._forget(name)
+            self._roster.forget(name)
+            if name in known:  # not after a roll-back to before it was
+                self._forget(name)
 
     def _forget(self, name: str) -> None:
         """A stream that was silent for long makes room for another: nothing of it is left."""
         self._refused["forgotten_streams"] += 1
         logger.info("%s: silent for long, and forgotten to make room for another", name)
         self._monitor.remove_stream(name)
-        self._roster.forget(name)
+        self._keeper.forget(name)
         for known in (self._heard_s, self._said, self._score_said_s):
             known.pop(name, None)
         for topic in (self._topics.state(name), *(self._topics.notice(name, k) for k in NOTICES)):
@@ -201,8 +273,9 @@ class Agent:
     def _decode(self, message: Message) -> list[tuple[str, RawSample]]:
         try:
             stream = self._pattern.stream_of(message.topic)
-            received_s = math.nan if message.retained else time.time()
-            found = decode(message.payload, received_s=received_s)
+            arrived_s = time.time() - (time.monotonic() - message.received_s)
+            arrived_s = math.nan if message.retained else arrived_s  # long before
+            found = decode(message.payload, received_s=arrived_s)
         except PayloadError as exc:
             self._refuse(exc.reason, message, exc.detail)
             return []
@@ -234,16 +307,22 @@ class Agent:
                 "%r: %s: %.200s (said once, then counted)", message.topic[:200], reason, detail
             )
 
+    def _parcel(self, alert: Alert) -> Parcel:
+        logger.info("alert %s: %s", alert.edge, alert.sentence)
+        topic, payload = self._topics.alert(alert.stream), msgspec.json.encode(alert)
+        return Parcel(alert.id, topic, payload, SEVERITY[alert.severity])
+
+    def _send(self, parcel: Parcel) -> None:
+        self._link.publish(
+            parcel.topic,
+            parcel.payload,
+            qos=1,
+            severity=parcel.severity,
+            parcel_id=parcel.id,
+            retain=parcel.retain,
+        )
+
     def _publish(self, outcome: Outcome) -> None:
-        for alert in outcome.alerts:
-            logger.info("alert %s: %s", alert.edge, alert.sentence)
-            self._link.publish(
-                self._topics.alert(alert.stream),
-                msgspec.json.encode(alert),
-                qos=1,
-                severity=SEVERITY[alert.severity],
-                parcel_id=alert.id,
-            )
         for notice in outcome.notices:
             self._retain(self._topics.notice(notice.stream, notice.kind), notice.content)
         for name in outcome.streams:
@@ -258,7 +337,7 @@ class Agent:
         self._retained.say(topic, payload, is_connected=self._link.is_connected)
 
     def _publish_retained(self, topic: str, payload: bytes) -> None:
-        self._link.publish(topic, payload, qos=1, retain=True)
+        self._link.publish(topic, payload, qos=1, retain=True, is_report=True)
 
     def _is_score_due(self, name: str) -> bool:
         now_s = self._monitor.streams[name].last_s
@@ -290,6 +369,7 @@ class Agent:
 
     def _look_at_clocks(self) -> None:
         now_s = time.monotonic()
+        self._keeper.tick(now_s)
         for name, heard_s in self._heard_s.items():
             if now_s - heard_s > self._stale_after_s and self._said.get(name, "stale") != "stale":
                 logger.warning("%s: silent for %.0f s", name, now_s - heard_s)
@@ -328,6 +408,8 @@ class Agent:
             latency_ms=round(self._latency_s * 1e3, 2),
             inbox=len(self._inbox),
             outbox=self._link.waiting,
+            store=self._keeper.problem,
+            store_failures=self._keeper.failures,
             reconnects=self._link.reconnects,
             dropped=dict(self._counts()),
         )

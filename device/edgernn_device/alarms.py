@@ -3,7 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from edgernn.alarm import Alarm, Edge, Limits
+import msgspec
+
+from edgernn.alarm import Alarm, AlarmMemory, Edge, Limits
 from edgernn.times import format_time
 from edgernn_device.alert import Alert, ChannelPart, Model, make_alert, top_channels
 from edgernn_device.engine import Engine, Floats
@@ -66,8 +68,19 @@ class Alarms:
         memory.alarm.reset()
         memory.score = math.nan
 
-    def forget(self, stream: Stream) -> None:
-        del self._of[stream.name]
+    def remember(self, stream: Stream) -> bytes:
+        memory = self._of[stream.name]
+        return msgspec.msgpack.encode((memory.alarm.remember(), memory.score))
+
+    def recall(self, stream: Stream, kept: bytes) -> None:
+        alarm, score = msgspec.msgpack.decode(kept, type=tuple[AlarmMemory, float])
+        memory = _Memory(self.limits)
+        memory.alarm.recall(alarm)
+        memory.score = score
+        self._of[stream.name] = memory
+
+    def forget(self, name: str) -> None:
+        del self._of[name]
 
     def state_of(self, stream: Stream) -> StreamState:
         memory = self._of[stream.name]

@@ -69,6 +69,11 @@ class TrialBroker:
             "no password, no encryption, nothing is kept"
         )
 
+    @property
+    def address(self) -> str:
+        """Once it listens."""
+        return f"mqtt://{HOST}:{self.port}"
+
     def start(self) -> None:
         """Returns once it listens. Raises EdgernnError if the port is taken or nothing starts."""
         self.port = _claim(self.port)

@@ -29,19 +29,17 @@ class StreamClass(msgspec.Struct, frozen=True):
     model: Model
 
 
-class _Memory:
+class _Memory(msgspec.Struct):
     """One stream's class, and the one that may be next. −1 = none."""
 
-    __slots__ = ("agreed", "began_s", "candidate", "known", "running_s")
-
-    def __init__(self) -> None:
-        self.running_s = math.nan
-        """Time of the first sample after the warm-up."""
-        self.known = self.candidate = -1
-        self.agreed = 0
-        """Samples in a row for the candidate."""
-        self.began_s = math.nan
-        """Time of the first of them."""
+    running_s: float = math.nan
+    """Time of the first sample after the warm-up."""
+    known: int = -1
+    candidate: int = -1
+    agreed: int = 0
+    """Samples in a row for the candidate."""
+    began_s: float = math.nan
+    """Time of the first of them."""
 
 
 class Classes:
@@ -90,8 +88,14 @@ class Classes:
             memory.began_s = stream.spoken_s
             outcome.notices.append(self._notice(stream, memory, math.nan, stream.spoken_s))
 
-    def forget(self, stream: Stream) -> None:
-        del self._of[stream.name]
+    def remember(self, stream: Stream) -> bytes:
+        return msgspec.msgpack.encode(self._of[stream.name])
+
+    def recall(self, stream: Stream, kept: bytes) -> None:
+        self._of[stream.name] = msgspec.msgpack.decode(kept, type=_Memory)
+
+    def forget(self, name: str) -> None:
+        del self._of[name]
 
     def state_of(self, stream: Stream) -> StreamState:
         return running_state(stream, self._of[stream.name].running_s)

@@ -83,15 +83,19 @@ def inspect(artefact: Path, is_json: bool, svg: Path | None, trusted_keys: tuple
 
 @click.command()
 @click.argument("artefact", type=PATH)
-def verify(artefact: Path) -> None:
+@trusted_key_option
+def verify(artefact: Path, trusted_keys: tuple[str, ...]) -> None:
     """Prove on this CPU that an artefact says what it said when it was exported.
 
     It holds a short stream and what came of it; both are compared in a process of its own.
     """
     from edgernn_device import verify as verifier
-    from edgernn_device.trust import read_artefact
+    from edgernn_device.trust import Trust, admit, read_artefact
 
-    found = verifier.verify(read_artefact(artefact), where=str(artefact))
+    trust = Trust.parse(trusted_keys, base=Path(), where="--trusted-key")
+    model = read_artefact(artefact, max_bytes=trust.max_bytes)
+    admit(model, trust=trust, where=str(artefact))
+    found = verifier.verify(model, where=str(artefact))
     if not found.samples:
         raise EdgernnError(f"{artefact}: holds no golden vectors; export it anew")
     click.echo(

@@ -10,11 +10,13 @@ from edgernn.alarm import Limits
 from edgernn.card import AlarmRule, Card
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, find_credentials
+from edgernn_device.folders import state_folder
 from edgernn_device.inbox import WHEN_FULL
 from edgernn_device.stream import StreamRule
 from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX, NodeTopics, TopicPattern
 from edgernn_device.trust import Trust
 
+DURABILITIES = ("checkpoint", "sample")
 LONGEST_BRIDGE = 10_000
 """Missing samples that one gap may be filled with: a wrong clock must not fill the memory."""
 
@@ -30,6 +32,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     key_file: str = ""
     protocol: str = "3.1.1"
     keepalive_s: int = 15
+    keep_session: bool = True
+    """The broker keeps what comes while we are away, as far as it does."""
     start_timeout_s: float = 10.0
     """0 = keep trying for ever."""
 
@@ -66,6 +70,24 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Up to this, missing samples are bridged; None = as the artefact says."""
     stale_after_s: float | None = None
     """Silent for so long, a stream is reported stale; None = 30 periods, at least 10 s."""
+
+
+class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[store]`: what outlives the process."""
+
+    path: str = ""
+    """A file; "" = NODE.db in the folder for state ($STATE_DIRECTORY, else the user's own)."""
+    durability: str = "checkpoint"
+    """"checkpoint": streams are written every `checkpoint_s`, alerts at once. "sample": all of it
+    before a message is acknowledged, so that a crash changes nothing."""
+    checkpoint_s: float = 60.0
+    outbox_alerts: int = 10_000
+    """Publishes that wait for the broker; beyond, the oldest of the least severe go."""
+    outbox_mb: float = 20.0
+
+    def file(self, base: Path, *, node: str) -> Path:
+        """`path` is relative to `base`."""
+        return _path(base, self.path) or state_folder() / f"{node}.db"
 
 
 class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,6 +139,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Name of this device in topics; "" = its host name."""
     broker: BrokerConfig = BrokerConfig()
     input: InputConfig = InputConfig()
+    store: StoreConfig = StoreConfig()
     output: OutputConfig = OutputConfig()
     alarm: AlarmConfig = AlarmConfig()
     classify: ClassifyConfig = ClassifyConfig()
@@ -133,6 +156,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "input.max_streams": (self.input.max_streams, 1, 10_000_000),
             "input.max_gap_s": (self.input.max_gap_s, 0, math.inf),
             "input.stale_after_s": (self.input.stale_after_s, 0.1, math.inf),
+            "store.checkpoint_s": (self.store.checkpoint_s, 1, 86_400),
+            "store.outbox_alerts": (self.store.outbox_alerts, 1, 10_000_000),
+            "store.outbox_mb": (self.store.outbox_mb, 0.001, 10_000),
             "output.score_every_s": (self.output.score_every_s, 0, math.inf),
             "classify.confirm": (self.classify.confirm, 1, 1_000_000),
             "classify.min_probability": (self.classify.min_probability, 0, 1),
@@ -145,6 +171,12 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if (found := self.input.when_full) not in WHEN_FULL:
             allowed = ", ".join(WHEN_FULL)
             raise ValueError(f"input.when_full: expected one of {allowed}, got {found!r}")
+
+        if self.store.durability not in DURABILITIES:
+            raise ValueError(
+                f"store.durability: expected one of {', '.join(DURABILITIES)}, got "
+                f"{self.store.durability!r}"
+            )
 
     def trust(self, base: Path, *, where: str) -> Trust:
         """Files are relative to `base`. Raises EdgernnError for a key that is none."""

@@ -73,6 +73,8 @@ class Message(NamedTuple):
     mid: int
     epoch: int
     """Which connection it came over; message ids start again with each."""
+    is_again: bool = False
+    """MQTT's DUP: the broker has sent it before, and saw no acknowledgement."""
 
 
 class OwnerError(Exception):
@@ -285,7 +287,16 @@ class Connection:
             client.ack(message.mid, message.qos)
             return
         qos, mid, now_s = message.qos, message.mid, time.monotonic()
-        taken = Message(topic, bytes(message.payload), now_s, message.retain, qos, mid, self._epoch)
+        taken = Message(
+            topic,
+            bytes(message.payload),
+            now_s,
+            message.retain,
+            qos,
+            mid,
+            self._epoch,
+            message.dup,
+        )
         self._guard(self._owner.take_message, taken)
 
     def _on_log(self, _client: Client, _: object, level: int, _text: str) -> None:

@@ -17,6 +17,8 @@ from edgernn_device.trust import ANY, Trust, admit, read_artefact
 Floats = NDArray[np.float32]
 Rows = NDArray[np.intp]
 
+NUMBERS = "tensor(float)"
+"""What everything is, going in and coming out."""
 FIRST_CAPACITY = 16
 """Rows in a new arena; it doubles when full."""
 
@@ -35,10 +37,13 @@ class Engine:
         """Id of the key; checked only if `trust` has keys."""
         self.hash = hashlib.sha256(model).hexdigest()
         self.size_bytes = len(model)
+        try:
+            self._outputs = [output.name for output in self._session.get_outputs()]
+            _check_graph(self._session, self.card, where)
+        except UnicodeDecodeError as exc:
+            raise EdgernnError(f"{where}: damaged graph: a name in it is no text") from exc
         self._names = [state.name for state in self.card.states]
-        self._outputs = [output.name for output in self._session.get_outputs()]
         self._said = len(self.card.outputs)
-        _check_graph(self._session, self.card, where)
         self._arena: list[Floats] = [np.empty((0, *s.shape), np.float32) for s in self.card.states]
         self._free: list[int] = []
 
@@ -142,9 +147,23 @@ def _check_graph(session: ort.InferenceSession, card: Card, where: str) -> None:
         raise EdgernnError(f"{where}: the graph takes {found}, its card says {inputs}")
     if (names := [o.name for o in session.get_outputs()]) != outputs:
         raise EdgernnError(f"{where}: the graph gives {names}, its card says {outputs}")
-    for output in session.get_outputs()[: len(card.outputs)]:
-        if tuple(output.shape[2:]) != card.outputs[output.name]:
+    shapes = {**card.outputs} | {f"{s.name}.next": s.shape for s in card.states}
+    for output in session.get_outputs():
+        found_shape = tuple(output.shape[2 if output.name in card.outputs else 1 :])
+        if found_shape != shapes[output.name]:
             raise EdgernnError(
-                f"{where}: the graph gives {output.name} as {list(output.shape[2:])} a sample, its "
-                f"card says {list(card.outputs[output.name])}"
+                f"{where}: the graph gives {output.name} as {list(found_shape)} a sample, its "
+                f"card says {list(shapes[output.name])}"
+            )
+    for value in (*session.get_inputs(), *session.get_outputs()):
+        if value.type != NUMBERS:
+            raise EdgernnError(
+                f"{where}: the graph has {value.name} as {value.type}, not {NUMBERS}"
+            )
+    for value in session.get_inputs():
+        free = value.shape[: 2 if value.name == "x" else 1]
+        if any(isinstance(size, int) for size in free):
+            raise EdgernnError(
+                f"{where}: the graph takes {value.name} as {value.shape} only; expected any number "
+                "of samples and streams"
             )

@@ -37,13 +37,11 @@ class Forecast(msgspec.Struct, frozen=True):
     model: Model
 
 
-class _Memory:
+class _Memory(msgspec.Struct):
     """When one stream's warm-up ended, and when its last forecast was made; sample times."""
 
-    __slots__ = ("made_s", "running_s")
-
-    def __init__(self) -> None:
-        self.running_s = self.made_s = math.nan
+    running_s: float = math.nan
+    made_s: float = math.nan
 
 
 class Forecasts:
@@ -85,8 +83,14 @@ class Forecasts:
         """The last forecast stands until the stream has warmed up: it carries its time."""
         self._of[stream.name] = _Memory()
 
-    def forget(self, stream: Stream) -> None:
-        del self._of[stream.name]
+    def remember(self, stream: Stream) -> bytes:
+        return msgspec.msgpack.encode(self._of[stream.name])
+
+    def recall(self, stream: Stream, kept: bytes) -> None:
+        self._of[stream.name] = msgspec.msgpack.decode(kept, type=_Memory)
+
+    def forget(self, name: str) -> None:
+        del self._of[name]
 
     def state_of(self, stream: Stream) -> StreamState:
         return running_state(stream, self._of[stream.name].running_s)

@@ -44,12 +44,10 @@ def record_golden(engine: Engine, x: Floats) -> Golden:
 def read_golden(engine: Engine, *, where: str) -> Golden | None:
     """The golden vectors of an artefact, None if it has none. Raises EdgernnError if they are
     damaged."""
-    text = engine.note(GOLDEN_KEY)
-    if text is None:
-        return None
     try:
-        return msgspec.json.decode(text, type=Golden)
-    except msgspec.MsgspecError as exc:
+        text = engine.note(GOLDEN_KEY)
+        return None if text is None else msgspec.json.decode(text, type=Golden)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise EdgernnError(f"{where}: damaged golden vectors: {exc}") from exc
 
 
@@ -65,7 +63,7 @@ def largest_difference(engine: Engine, golden: Golden, *, where: str) -> float:
     """
     channels = len(engine.card.channels)
     x = _decode(golden.x)
-    if len(x) != golden.samples * channels:
+    if not golden.samples or len(x) != golden.samples * channels:
         raise EdgernnError(
             f"{where}: damaged golden vectors: {len(x)} values for {golden.samples} samples of "
             f"{channels} channels"

@@ -17,6 +17,8 @@ def generate(name: Path) -> tuple[Path, Path, PublicKey]:
 
     Raises EdgernnError rather than overwrite a file.
     """
+    if name.name in ("", ".."):
+        raise EdgernnError(f"{name}: expected a name for the keys, such as keys/plant")
     private, public = (name.with_name(f"{name.name}.{suffix}") for suffix in ("pem", "pub"))
     for path in (private, public):
         if path.exists() or path.is_symlink():

@@ -62,6 +62,7 @@ class Link:
         on_message: Callable[[Message], None] | None = None,
         on_connect: Callable[[], None] | None = None,
         on_delivered: Callable[[str | int], None] | None = None,
+        on_dropped: Callable[[str | int], None] | None = None,
         wants_more: Callable[[], bool] = lambda: True,
         availability: str = "",
         outbox: Outbox | None = None,
@@ -74,6 +75,7 @@ class Link:
         again; one that arrives after `stop` was called is not handed on. `keep_session` asks the
         broker to queue for us while we are away. While `wants_more` says no, the socket is not
         read, so that the broker queues; `wake` tells that it says yes again.
+        `on_dropped(parcel_id)` runs in the thread that publishes.
         """
         self.is_connected = False
         self.failure: BaseException | None = None
@@ -102,6 +104,7 @@ class Link:
         self._on_message = on_message
         self._on_connect = on_connect
         self._on_delivered = on_delivered
+        self._on_dropped = on_dropped
         self._wants_more = wants_more
         self._changed = threading.Condition()  # guards the outbox; told of every change
         self._outbox = Outbox() if outbox is None else outbox
@@ -156,20 +159,26 @@ class Link:
         retain: bool = False,
         severity: int = 0,
         parcel_id: str | int | None = None,
+        is_report: bool = False,
     ) -> None:
-        """QoS 1: kept until confirmed, then `on_delivered(parcel_id)`. QoS 0: now or never."""
+        """QoS 1: kept until confirmed, then `on_delivered(parcel_id)`. QoS 0: now or never.
+        `is_report`: of those that wait, only the newest of a topic is sent."""
         if not topic or "+" in topic or "#" in topic:
             raise ValueError(f"not a topic to publish to: {topic!r}")
+        dropped: list[Parcel] = []
         with self._changed:
             if qos == 1:
                 self._numbers += 1
                 key = f"#{self._numbers}" if parcel_id is None else parcel_id
-                self._outbox.put(Parcel(key, topic, payload, severity, retain))
+                dropped = self._outbox.put(Parcel(key, topic, payload, severity, retain, is_report))
             elif self.is_connected and len(self._loose) < LOOSE_LIMIT:
                 self._loose.append((topic, payload, retain))
             else:
                 self.dropped += 1
         self.wake()
+        if self._on_dropped is not None:
+            for parcel in dropped:
+                self._on_dropped(parcel.id)
 
     def ack(self, message: Message) -> None:
         """The effect of `message` is safe: the broker may forget it."""

@@ -1,5 +1,6 @@
 """Samples in, what is to be published out: the middle of the agent, without sockets or clocks."""
 
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -10,7 +11,7 @@ import numpy as np
 from edgernn_device.alert import Alert
 from edgernn_device.engine import Engine, Floats
 from edgernn_device.payload import PayloadError, RawSample
-from edgernn_device.stream import Step, Stream, StreamRule
+from edgernn_device.stream import Step, Stream, StreamMemory, StreamRule
 
 LONGEST_CHUNK = 256
 """Samples of one stream in one call of the graph: bounds its memory, not its speed."""
@@ -44,6 +45,14 @@ class Notice(msgspec.Struct, frozen=True):
     content: msgspec.Struct
 
 
+class Memory(msgspec.Struct, frozen=True, array_like=True):
+    """All that is known of one stream, to be kept."""
+
+    order: StreamMemory
+    task: bytes
+    states: bytes
+
+
 class Outcome(msgspec.Struct):
     """What a batch of samples led to."""
 
@@ -70,8 +79,14 @@ class Task(Protocol):
     def start_afresh(self, stream: Stream, outcome: Outcome) -> None:
         """A gap too long to bridge, or the first sample."""
 
-    def forget(self, stream: Stream) -> None:
-        """The stream is no more: nothing is said of it, and its name may begin anew."""
+    def remember(self, stream: Stream) -> bytes:
+        """All that is known of a stream here, for `recall`."""
+
+    def recall(self, stream: Stream, kept: bytes) -> None:
+        """A stream as it was. Raises msgspec.DecodeError for what `remember` never gave."""
+
+    def forget(self, name: str) -> None:
+        """A stream is no more."""
 
     def state_of(self, stream: Stream) -> StreamState:
         """For the state topic."""
@@ -110,12 +125,52 @@ class Monitor:
     def remove_stream(self, name: str) -> None:
         """Give back all that is held of a stream; should it come again, it is a new one."""
         stream = self.streams.pop(name)
-        self.task.forget(stream)
+        self.task.forget(name)
         self.engine.remove_stream(stream.row)
 
     def state_of(self, name: str) -> StreamState:
         """What the state topic says of a stream."""
         return self.task.state_of(self.streams[name])
+
+    def remember(self, name: str) -> bytes:
+        """All that is known of a stream, for `recall`."""
+        stream = self.streams[name]
+        states = b"".join(one.tobytes() for one in self.engine.state_of(stream.row).values())
+        return msgspec.msgpack.encode(Memory(stream.remember(), self.task.remember(stream), states))
+
+    def recall(self, name: str, kept: bytes) -> None:
+        """A stream as it was. Raises msgspec.DecodeError or ValueError for what `remember` of this
+        artefact never gave."""
+        memory = msgspec.msgpack.decode(kept, type=Memory)
+        states = self._states(memory.states)
+        stream = Stream(name, self.engine.add_stream(), self._rule)
+        stream.recall(memory.order)
+        self.engine.set_state(stream.row, states)
+        try:
+            self.task.recall(stream, memory.task)
+        except ValueError:  # DecodeError is one
+            self.engine.remove_stream(stream.row)
+            raise
+        self.streams[name] = stream
+
+    def forget_all(self) -> None:
+        """As if nothing had come yet; what was counted stays."""
+        for name, stream in self.streams.items():
+            self.engine.remove_stream(stream.row)
+            self.task.forget(name)
+        self.streams.clear()
+
+    def _states(self, packed: bytes) -> dict[str, Floats]:
+        """The numbers of every state in the card's order → the states. Raises ValueError."""
+        states, numbers, first = self.engine.card.states, np.frombuffer(packed, np.float32), 0
+        sizes = [math.prod(state.shape) for state in states]
+        if len(numbers) != sum(sizes):
+            raise ValueError(f"a memory of {len(numbers)} numbers, expected {sum(sizes)}")
+        found = {}
+        for state, size in zip(states, sizes, strict=True):
+            found[state.name] = numbers[first : first + size].reshape(state.shape)
+            first += size
+        return found
 
     def _admit(self, name: str, sample: RawSample) -> Iterable[Step]:
         stream = self.streams.get(name)

@@ -35,6 +35,18 @@ class Step(msgspec.Struct, frozen=True):
     """Reset the stream's states, and what was said of it, before this row."""
 
 
+class StreamMemory(msgspec.Struct, frozen=True, array_like=True):
+    """All that a `Stream` knows, to be kept."""
+
+    last_s: float
+    last_seq: int | None
+    warming_up: int
+    spoken_s: float
+    late: list[float]
+    waiting: list[Step]
+    absent: set[int]
+
+
 class Stream:
     """Order, gaps and warm-up of one stream."""
 
@@ -117,6 +129,25 @@ class Stream:
             self.warming_up -= 1
             return False
         return True
+
+    def remember(self) -> StreamMemory:
+        """What `recall` takes."""
+        return StreamMemory(
+            last_s=self.last_s,
+            last_seq=self.last_seq,
+            warming_up=self.warming_up,
+            spoken_s=self.spoken_s,
+            late=self._late,
+            waiting=list(self._waiting),
+            absent=self.absent,
+        )
+
+    def recall(self, memory: StreamMemory) -> None:
+        """Be as the stream was that `memory` is of."""
+        self.last_s, self.last_seq = memory.last_s, memory.last_seq
+        self.warming_up, self.spoken_s = memory.warming_up, memory.spoken_s
+        self.absent, self._late = set(memory.absent), list(memory.late)
+        self._waiting = deque(memory.waiting)
 
     def _bridge(self, time_s: float, steps: int, channels: int) -> Iterator[Step]:
         missing = [math.nan] * channels

@@ -1,7 +1,6 @@
 """`edgernn verify`: the artefact's golden vectors on this machine's own CPU, in a child process."""
 
 import hashlib
-import os
 import platform
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from edgernn.errors import EdgernnError
+from edgernn_device.folders import state_folder
 
 PATIENCE_S = 120.0
 
@@ -31,7 +31,8 @@ def verify(model: bytes, *, where: str) -> Verified:
     Raises EdgernnError if it says something else here, if it cannot be read, or if the process was
     ended: an ONNX Runtime built for another CPU ends with an illegal instruction.
     """
-    command = [sys.executable, "-m", "edgernn_device.verify", where]
+    # -P: no module of the folder that it happens to run in
+    command = [sys.executable, "-P", "-m", "edgernn_device.verify", where]
     try:
         done = subprocess.run(
             command, input=model, capture_output=True, timeout=PATIENCE_S, check=False
@@ -54,24 +55,32 @@ def verify_once(model: bytes, *, where: str) -> Verified | None:
     """`verify`, unless these bytes passed with this ONNX Runtime on this machine before: None."""
     digest = hashlib.sha256(model).hexdigest()
     name = f"{digest}-{version('onnxruntime')}-{platform.machine()}"
-    mark = _folder() / name
-    if mark.exists():
+    mark = _mark(name)
+    if mark is not None and _is_there(mark):
         return None
     found = verify(model, where=where)
-    try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-    except OSError:
-        pass  # a read-only system: it is verified at every start
+    if mark is not None:
+        try:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError:
+            pass  # a read-only system: it is verified at every start
     return found
 
 
-def _folder() -> Path:
-    """Where it is kept which artefacts passed: systemd's StateDirectory, or the user's own."""
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.partition(":")[0]) / "verified"
-    own = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(own) / "edgernn" / "verified"
+def _mark(name: str) -> Path | None:
+    """The file that says that it passed; None where nothing can be kept."""
+    try:
+        return state_folder() / "verified" / name
+    except EdgernnError:
+        return None
+
+
+def _is_there(mark: Path) -> bool:
+    try:
+        return mark.exists()
+    except OSError:  # its folder may not be looked into
+        return False
 
 
 def _verify_here(model: bytes, where: str) -> Verified:
@@ -83,7 +92,13 @@ def _verify_here(model: bytes, where: str) -> Verified:
     golden = read_golden(engine, where=where)
     if golden is None:
         return Verified(0, 0.0)
-    return Verified(golden.samples, largest_difference(engine, golden, where=where))
+    try:
+        return Verified(golden.samples, largest_difference(engine, golden, where=where))
+    except EdgernnError:
+        raise
+    except Exception as exc:  # ONNX Runtime raises a dozen unrelated types
+        detail = " ".join(str(exc).split())[:200]
+        raise EdgernnError(f"{where}: does not run here: {detail}") from exc
 
 
 if __name__ == "__main__":

@@ -4,11 +4,15 @@ Strict: what a parser might read in two ways is refused, so that nothing hides f
 ONNX Runtime would see. Format: protobuf.dev/programming-guides/encoding; fields: onnx.proto.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 DEEPEST = 100
 """Messages inside each other, as every protobuf library limits them."""
+MOST_FIELDS = 200_000
+"""In a file: a field of two bytes takes a hundred times as much memory. An artefact has a few
+thousand."""
 
 Value = int | memoryview
 """A number of a varint, else the bytes."""
@@ -81,16 +85,20 @@ def walk(content: bytes) -> Iterator[Message]:
 
     Raises WireError for bytes that are no complete protobuf message.
     """
-    yield from _message(memoryview(content), "model", at=0, depth=0)
+    yield from _message(memoryview(content), "model", at=0, depth=0, count=itertools.count(1))
 
 
-def _message(view: memoryview, kind: str, *, at: int, depth: int) -> Iterator[Message]:
+def _message(
+    view: memoryview, kind: str, *, at: int, depth: int, count: Iterator[int]
+) -> Iterator[Message]:
     if depth > DEEPEST:
         raise WireError(f"messages nested deeper than {DEEPEST} at byte {at:,}")
     fields: list[tuple[int, Value]] = []
     position, children = 0, CHILDREN.get(kind, {})
     while position < len(view):
         start = at + position
+        if next(count) > MOST_FIELDS:
+            raise WireError(f"more than {MOST_FIELDS:,} fields before byte {start:,}")
         tag, position = _varint(view, position, at, longest=5)
         number, form = tag >> 3, tag & 7
         if number == 0 or tag >= 1 << 32 or form not in (VARINT, BYTES, *FIXED):
@@ -111,8 +119,8 @@ def _message(view: memoryview, kind: str, *, at: int, depth: int) -> Iterator[Me
             content = view[position : position + size]
             fields.append((number, content))
             if number in children:
-                inside = at + position
-                yield from _message(content, children[number], at=inside, depth=depth + 1)
+                child, inside = children[number], at + position
+                yield from _message(content, child, at=inside, depth=depth + 1, count=count)
         position += size
     yield Message(kind, tuple(fields))
 

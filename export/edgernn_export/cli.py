@@ -77,6 +77,8 @@ def export(
         raise EdgernnError(f"{output}: is a folder, expected a file name")
     if optimise is not None and quantize != AUTO:
         raise click.UsageError(f"--optimise is for --quantize auto, here --quantize {quantize}")
+    if qat and quantize in ("none", "float16"):
+        raise click.UsageError(f"--qat is for weights of integers, here --quantize {quantize}")
     wish = Wish(quantize, optimise or GOALS[0], budget or "", labelled, is_qat=qat)
     key = read_private_key(key_file) if key_file else None
     run = load_run(run_folder)

@@ -122,7 +122,7 @@ def _auc_pr_loss(card: Card, pairs: Sequence[tuple[Piece, Floats, Floats]]) -> f
     if not labelled:
         return None
     delay = card.delay
-    faulty = np.concatenate([one[: len(one) - delay] for one, _, _ in labelled])
+    faulty = np.concatenate([one[: max(len(one) - delay, 0)] for one, _, _ in labelled])
     areas = []
     for scores in ([a for _, a, _ in labelled], [b for _, _, b in labelled]):
         score = np.concatenate([_counted(one[:, 0], card)[delay:] for one in scores])

@@ -102,10 +102,11 @@ def sampled_every(card: Card) -> int:
 
 def golden_stream(healthy: Recording) -> Floats:
     """(T, C) the first healthy samples, some missing, a channel away, another shifted."""
-    x = np.concatenate([track.x for track in healthy.tracks])[:GOLDEN_SAMPLES].copy()
+    together = np.concatenate([track.x for track in healthy.tracks])
+    x = together[:GOLDEN_SAMPLES].copy()
     x[8:10] = np.nan
     x[20:24, 0] = np.nan
-    x[32:, -1] += 8 * np.nanstd(x[:, -1]) + 1e-6
+    x[32:, -1] += 8 * np.nanstd(together[:, -1]) + 1e-6
     return x
 
 

@@ -198,6 +198,11 @@ def test_a_truncated_artefact_is_a_sentence(artefact: Path, share: float) -> Non
     assert refusal(content[: int(share * len(content))]).startswith("a.onnx: ")
 
 
+def test_a_graph_whose_names_are_no_text_is_a_sentence(artefact: Path) -> None:
+    content = artefact.read_bytes().replace(b"contribution", b"\xffontribution")
+    assert refusal(content) == "a.onnx: damaged graph: a name in it is no text"
+
+
 def test_an_onnx_file_without_a_card_is_a_sentence(artefact: Path) -> None:
     without = changed(artefact, b"\x0a\x07edgernn\x12", b"\x0a\x07another\x12")
     assert refusal(without) == (

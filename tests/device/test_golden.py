@@ -14,6 +14,7 @@ from edgernn.errors import EdgernnError
 from edgernn_device import verify as module
 from edgernn_device.cli import verify as verify_command
 from edgernn_device.engine import Engine
+from edgernn_device.folders import state_folder
 from edgernn_device.golden import Golden, largest_difference, read_golden
 from edgernn_device.verify import verify, verify_once
 
@@ -58,12 +59,32 @@ def test_what_differs_is_named(engine: Engine, golden: Golden, part: str) -> Non
         largest_difference(engine, changed, where="a.onnx")
 
 
-@pytest.mark.parametrize("change", [{"outputs": {}}, {"samples": 47}, {"x": b""}])
+@pytest.mark.parametrize(
+    "change", [{"outputs": {}}, {"samples": 47}, {"x": b""}, {"samples": 0, "x": b""}]
+)
 def test_golden_vectors_that_do_not_fit_are_refused(
     engine: Engine, golden: Golden, change: dict[str, object]
 ) -> None:
     with pytest.raises(EdgernnError, match=r"^a\.onnx: "):
         largest_difference(engine, msgspec.structs.replace(golden, **change), where="a.onnx")
+
+
+def test_golden_vectors_that_are_no_text_are_damaged(artefact: Path) -> None:
+    content = artefact.read_bytes().replace(b'{"samples":', b'{"sampl\xffs":')
+    with pytest.raises(EdgernnError, match=r"^a\.onnx: damaged golden vectors: "):
+        verify(content, where="a.onnx")
+
+
+def test_what_onnx_runtime_says_while_it_runs_is_said(
+    artefact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("non-zero status code\nin node Add.1")
+
+    monkeypatch.setattr(Engine, "run", fail)
+    with pytest.raises(EdgernnError) as caught:
+        module._verify_here(artefact.read_bytes(), "a.onnx")
+    assert str(caught.value) == "a.onnx: does not run here: non-zero status code in node Add.1"
 
 
 def test_a_file_that_is_no_artefact_is_said() -> None:
@@ -98,6 +119,35 @@ def test_a_read_only_state_directory_is_no_obstacle(
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "file"))
     assert verify_once(artefact.read_bytes(), where="a.onnx") is not None
     assert verify_once(artefact.read_bytes(), where="a.onnx") is not None
+
+
+def test_a_state_directory_that_cannot_be_looked_into_is_no_obstacle(
+    artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / ("long" * 100)))
+    assert verify_once(artefact.read_bytes(), where="a.onnx") is not None
+
+
+def test_a_user_without_a_home_is_no_obstacle(
+    artefact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(EdgernnError, match=r"this user has no home; set STATE_DIRECTORY$"):
+        state_folder()
+    assert verify_once(artefact.read_bytes(), where="a.onnx") is not None
+
+
+def test_a_module_in_the_folder_where_it_runs_is_not_run(
+    artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('it was run')\n")
+    monkeypatch.chdir(tmp_path)
+    assert verify(artefact.read_bytes(), where="a.onnx").samples == 48
 
 
 def test_the_agent_does_not_start_with_an_artefact_that_says_something_else(

@@ -9,15 +9,14 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import pytest
+from agents import make_monitor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import read_samples
 
 from edgernn.alarm import Limits
 from edgernn.times import format_time
-from edgernn_device.alarms import Alarms
 from edgernn_device.alert import Alert
-from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
 from edgernn_device.monitor import LONGEST_CHUNK, Monitor, Outcome, Scored, StreamState
 from edgernn_device.payload import RawSample
@@ -55,16 +54,6 @@ class Machine:
 
     def values(self, x: Sequence[float]) -> dict[str, float]:
         return dict(zip(self.channels, x, strict=True))
-
-
-def make_monitor(artefact: Path, *, max_streams: int = 100) -> Monitor:
-    engine, config = Engine.load(artefact), AgentConfig(model="a")
-    return Monitor(
-        engine,
-        Alarms(engine, Limits.from_rule(engine.card.alarm, engine.card), node="pi"),
-        rule=config.stream_rule(engine.card),
-        max_streams=max_streams,
-    )
 
 
 @pytest.fixture

@@ -30,14 +30,14 @@ class OutboxModel(RuleBasedStateMachine):
         new = parcel(self.next_key, severity)
         self.next_key += 1
         self.waiting.append(new)
-        victim = self.outbox.put(new)
+        victims = self.outbox.put(new)
         if len(self.waiting) <= LIMIT:
-            assert victim is None
+            assert victims == []
             return
         unsent = [p for p in self.waiting if p not in self.in_flight]
         lowest = min(p.severity for p in unsent)
-        assert victim == next(p for p in unsent if p.severity == lowest)
-        self.waiting.remove(victim)
+        assert victims == [next(p for p in unsent if p.severity == lowest)]
+        self.waiting.remove(victims[0])
         self.dropped += 1
 
     @rule(limit=st.integers(0, LIMIT + 1))
@@ -62,6 +62,10 @@ class OutboxModel(RuleBasedStateMachine):
         self.in_flight = []
 
     @invariant()
+    def knows_its_size(self) -> None:
+        assert self.outbox.size_bytes == sum(p.size_bytes for p in self.waiting)
+
+    @invariant()
     def keeps_what_is_neither_confirmed_nor_counted_as_dropped(self) -> None:
         assert len(self.outbox) == len(self.waiting) <= LIMIT
         assert self.outbox.dropped == self.dropped
@@ -74,8 +78,8 @@ def test_a_severe_alert_stays_when_lesser_ones_are_dropped() -> None:
     outbox = Outbox(2)
     outbox.put(parcel(0, severity=2))
     outbox.put(parcel(1, severity=0))
-    assert outbox.put(parcel(2, severity=1)) == parcel(1, severity=0)
-    assert outbox.put(parcel(3, severity=0)) == parcel(3, severity=0)
+    assert outbox.put(parcel(2, severity=1)) == [parcel(1, severity=0)]
+    assert outbox.put(parcel(3, severity=0)) == [parcel(3, severity=0)]
     assert [p.id for p in outbox.next_to_send(9)] == [0, 2]
 
 
@@ -92,3 +96,21 @@ def test_a_parcel_with_the_id_of_a_waiting_one_is_the_same_parcel() -> None:
 def test_an_outbox_without_room_is_refused() -> None:
     with pytest.raises(EdgernnError, match="expected 1 or more, got 0"):
         Outbox(0)
+
+
+def test_it_is_bounded_in_bytes_too() -> None:
+    outbox = Outbox(100, limit_bytes=1000)
+    large = [Parcel(id=i, topic="t", payload=b"x" * 399) for i in range(3)]
+    assert [outbox.put(one) for one in large] == [[], [], [large[0]]]
+    assert (len(outbox), outbox.size_bytes) == (2, 800)
+
+
+def test_of_reports_that_wait_only_the_newest_of_a_topic_is_sent() -> None:
+    outbox = Outbox()
+    reports = [Parcel(i, f"t{i % 2}", b"", is_report=True) for i in range(4)]
+    for one in (reports[0], parcel(9), *reports[1:]):
+        outbox.put(one)
+    assert outbox.next_to_send(99) == [parcel(9), reports[2], reports[3]]
+    outbox.put(Parcel(5, "t0", b"", is_report=True))
+    assert len(outbox) == 4  # what is on the wire stays
+    assert outbox.dropped == 0

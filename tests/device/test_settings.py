@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from edgernn.errors import EdgernnError
-from edgernn.settings import read_settings, read_text, to_settings
+from edgernn.settings import read_settings, read_text, to_settings, write_atomically
 
 
 class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,3 +97,14 @@ def test_bytes_that_are_not_utf8_are_counted_from_0(file: Path) -> None:
 def test_data_that_does_not_fit_names_where_it_is_from(data: dict[str, Any]) -> None:
     with pytest.raises(EdgernnError, match=r"^--broker: "):
         to_settings(data, Sample, where="--broker")
+
+
+@pytest.mark.parametrize("name", ["", ".", "sub"])
+def test_a_folder_is_not_written_to_as_a_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EdgernnError, match=r"^(\.|sub): is a folder, expected a file name$"):
+        write_atomically(Path(name), b"content")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "sub"]

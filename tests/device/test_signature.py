@@ -225,6 +225,13 @@ def test_two_keys_are_two(tmp_path: Path) -> None:
     assert generate(tmp_path / "a")[2] != generate(tmp_path / "b")[2]
 
 
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_keys_need_a_name(name: str) -> None:
+    with pytest.raises(EdgernnError) as caught:
+        generate(Path(name))
+    assert str(caught.value) == f"{name}: expected a name for the keys, such as keys/plant"
+
+
 def test_a_key_read_back_signs_as_the_one_that_was_made(tmp_path: Path, unsigned: bytes) -> None:
     private, _, key = generate(tmp_path / "a")
     assert Engine(sign(unsigned, read_private_key(private)), trust=Trust((key,))).signed_by
@@ -274,10 +281,11 @@ def test_the_commands_make_a_key_sign_and_check(
     assert artefact.read_bytes() == copy.read_bytes()
     shown = edgernn("inspect", artefact, "--trusted-key", tmp_path / "hall.pub").stdout
     assert f"  signature  of key {key.id}, valid\n" in shown
-    refused = edgernn("inspect", artefact, "--trusted-key", KEY)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr.count("\n") == 1
-    assert f"signed by key {key.id}, which is not trusted" in refused.stderr
+    for command in ("inspect", "verify"):
+        refused = edgernn(command, artefact, "--trusted-key", KEY)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert refused.stderr.count("\n") == 1
+        assert f"signed by key {key.id}, which is not trusted" in refused.stderr
 
 
 def test_inspect_names_the_key_of_a_signature_that_it_did_not_check(

@@ -15,7 +15,7 @@ from edgernn.errors import EdgernnError, MissingExtraError
 from edgernn_device.engine import Engine
 from edgernn_device.signature import PublicKey
 from edgernn_device.trust import LARGEST_BYTES, Trust, admit, read_artefact
-from edgernn_device.wire import DEEPEST, WireError, walk
+from edgernn_device.wire import DEEPEST, MOST_FIELDS, WireError, walk
 
 
 @pytest.fixture
@@ -172,6 +172,14 @@ def test_messages_nested_too_deep_are_refused(content: bytes, unseen: None) -> N
     for _ in range(DEEPEST):
         inner = field(1, node("If", "", field(6, inner)))
     assert f"nested deeper than {DEEPEST}" in refusal(content + field(7, inner))
+
+
+@pytest.mark.parametrize("field_of_two_bytes", [b"\x72\x00", b"\x08\x01"])
+def test_a_file_of_countless_fields_is_refused_before_it_fills_the_memory(
+    field_of_two_bytes: bytes, content: bytes, unseen: None
+) -> None:
+    said = refusal(content + MOST_FIELDS * field_of_two_bytes)
+    assert "a.onnx: not a readable ONNX file: more than 200,000 fields before byte " in said
 
 
 @pytest.mark.parametrize(

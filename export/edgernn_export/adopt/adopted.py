@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import version_converter
+from onnx import helper, version_converter
 
 from edgernn import __version__
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Provenance, State, Tail
@@ -28,6 +28,7 @@ from edgernn_export.adopt.proof import Streamed, open_session, relative, runs
 from edgernn_export.adopt.recurrent import RECURRENT
 from edgernn_export.adopt.walk import Stateful
 from edgernn_export.adopt.wrap import forecasting, scoring
+from edgernn_export.adopt.writer import FLOAT
 from edgernn_export.artefact import with_card, with_golden
 from edgernn_export.compare import TOLERANCE, Outputs, compare
 from edgernn_export.graph import OPSET, build_graph
@@ -74,6 +75,12 @@ def only_output(stateful: Stateful, *, where: str) -> tuple[int, ...]:
     if len(stateful.outputs) != 1:
         names = ", ".join(output.name for output in stateful.outputs)
         raise EdgernnError(f"{where}: expected one output beside the states, got {names}")
+    said = stateful.model.graph.output[0]
+    if (kind := said.type.tensor_type.elem_type) != FLOAT:
+        raise EdgernnError(
+            f"{where}: output {said.name!r}: expected float32, got "
+            f"{helper.tensor_dtype_to_string(kind).removeprefix('TensorProto.')}"
+        )
     return stateful.outputs[0].shape
 
 

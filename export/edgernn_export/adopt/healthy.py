@@ -106,6 +106,8 @@ def read_scaling(path: Path, names: Sequence[str]) -> Scaling:
             raise EdgernnError(
                 f"{path}: line {line}: expected a mean and an std above 0, got {mean:g}, {std:g}"
             )
+        if row["channel"] in found:
+            raise EdgernnError(f"{path}: line {line}: channel {row['channel']} is there twice")
         found[row["channel"]] = (mean, std)
     if missing := [name for name in names if name not in found]:
         raise EdgernnError(f"{path}: channel {', '.join(missing)} is missing")

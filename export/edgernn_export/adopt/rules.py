@@ -120,6 +120,8 @@ def elementwise(step: Step) -> list[Value]:
                 shapes.append(axes)
             case Known(array=array):
                 shapes.append(tuple(plain(size) for size in array.shape))
+    if not shapes:  # arithmetic with fills alone
+        raise step.refuse("input 0 is expected to follow from the samples")
     rank = max(map(len, shapes))
     together: list[Axis] = []
     for i in range(-rank, 0):

@@ -24,7 +24,7 @@ from edgernn_export.adopt.values import (
     Value,
     plain,
 )
-from edgernn_export.adopt.writer import FLOAT, Writer
+from edgernn_export.adopt.writer import FLOAT, Writer, is_own
 from edgernn_export.graph import OPSET
 
 LARGEST_FOLDED = 50_000_000
@@ -88,7 +88,7 @@ def _modern(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
         model = inliner.inline_local_functions(model)
         version = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
         return version_converter.convert_version(model, OPSET) if version < OPSET else model
-    except (RuntimeError, StopIteration) as exc:
+    except (RuntimeError, StopIteration, version_converter.ConvertError) as exc:
         detail = " ".join(str(exc).split())[:200]
         raise EdgernnError(f"{where}: cannot be brought to opset {OPSET}: {detail}") from exc
 
@@ -104,6 +104,12 @@ def _samples(model: onnx.ModelProto, where: str) -> onnx.ValueInfoProto:
             "nn.RNN, and any recurrent layer of free length, as single steps: export with "
             "torch.onnx.export(…, dynamo=False), or with a fixed length"
         )
+    for given in model.graph.input:
+        if not given.type.HasField("tensor_type"):
+            kind = given.type.WhichOneof("value").removesuffix("_type")
+            raise EdgernnError(f"{where}: input {given.name!r}: expected a tensor, got a {kind}")
+    for sparse in model.graph.sparse_initializer:
+        raise EdgernnError(f"{where}: {sparse.values.name!r}: sparse weights; store them densely")
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = {value.name: value for value in model.graph.input if value.name not in stored}
     found: set[str] = set()
@@ -211,7 +217,11 @@ def _folded(step: Step, inputs: Sequence[Value]) -> list[Value]:
     feeds = {name: value.array for name, value in zip(names, known, strict=True)}
     if sum(array.size for array in feeds.values()) > LARGEST_FOLDED:
         raise step.refuse("a calculation with constants that are too large")
-    results = ReferenceEvaluator(node).run(None, feeds)
+    try:
+        results = ReferenceEvaluator(node).run(None, feeds)
+    except Exception as exc:  # whatever numpy raises of what does not fit
+        detail = " ".join(str(exc).split())[:200]
+        raise step.refuse(f"cannot be calculated beforehand: {detail}") from exc
     return [Known(np.asarray(array), is_length) for array in results]
 
 
@@ -242,7 +252,7 @@ def _outputs(
         raise EdgernnError(f"{where}: no output but {', '.join(dropped)}: final cell states")
     made = []
     for name, signal in signals.items():
-        if name == "x" or name.startswith("state."):
+        if name == "x" or name.startswith("state.") or is_own(name):
             raise EdgernnError(f"{where}: output {name!r}: a name that is needed; rename it")
         ready = _time_first(signal, writer, sizes)
         if ready is None:

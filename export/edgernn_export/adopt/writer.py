@@ -1,5 +1,6 @@
 """The new graph while it grows: nodes are added, and nothing that nobody reads is kept."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from edgernn.card import State
 from edgernn_export.adopt.values import Array, Axis
 
 FLOAT = onnx.TensorProto.FLOAT
+OWN = re.compile(r"v\d+\.\d+|c\d+")
+"""Names of values and of stored arrays."""
 
 
 class Writer:
@@ -133,3 +136,8 @@ class Writer:
                 nodes.append(node)
                 wanted |= set(node.input)
         return nodes[::-1], [name for name in self._arrays if name in wanted]
+
+
+def is_own(name: str) -> bool:
+    """Whether a `Writer` may give a value this name, so that no output can have it."""
+    return OWN.fullmatch(name) is not None

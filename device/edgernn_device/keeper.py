@@ -1,0 +1,218 @@
+"""When what is written: between the monitor, which knows, and the store, which outlives it.
+
+"sample": every batch's whole effect is one transaction, before its messages are acknowledged.
+"checkpoint": alerts at once, with the streams they are of; all else every `checkpoint_s` and at the
+end, which spares an SD card. Between two of them a crash costs the streams what came meanwhile.
+"""
+
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from edgernn.errors import EdgernnError
+from edgernn_device.connection import Message
+from edgernn_device.monitor import Monitor
+from edgernn_device.outbox import Parcel
+from edgernn_device.store import DAMAGE, RECENT, Change, Store, may_pass
+
+AGAIN_S = 1.0
+"""Confirmed alerts leave the store, and what failed is tried again, within so long."""
+DIGEST_BYTES = 8
+
+logger = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Keeps a monitor's memories and alerts in a store. A disk that fails stops nothing: what could
+    not be written is tried again with what comes next."""
+
+    def __init__(
+        self, path: Path, monitor: Monitor, *, durability: str, checkpoint_s: float, now_s: float
+    ) -> None:
+        """`now_s`, here and below: monotonic. Raises EdgernnError as `Store` does."""
+        self.failures = 0
+        """Transactions that failed."""
+        self.problem = ""
+        """Why the last one did; empty when all is well."""
+        self._monitor = monitor
+        self._store = Store(path, model=monitor.engine.hash)
+        self._is_each = durability == "sample"
+        self._checkpoint_s = checkpoint_s
+        self._checkpoint_due_s = now_s + checkpoint_s
+        self._again_due_s = now_s
+        self._pending = Change()
+        """What is to be written with the next transaction, or could not be with the last."""
+        self._dirty: dict[str, None] = {}
+        """Streams that changed since they were written."""
+        self._waiting: dict[str | int, Parcel] = {}
+        """Alerts that are neither confirmed nor given up."""
+        self._gone: deque[str | int] = deque()
+        """Ids that any thread says are confirmed or given up."""
+        self._recent: deque[bytes] = deque()
+        self._known: set[bytes] = set()
+        """The same, to look in."""
+
+    def recall(self) -> list[Parcel]:
+        """Give the monitor back what is kept; return the alerts that still wait."""
+        kept = self._store.read()
+        self._give_back(kept.memories)
+        for digest in kept.digests:
+            self._know(digest)
+        self._waiting = {parcel.id: parcel for parcel in kept.parcels}
+        self._say_notes()
+        return kept.parcels
+
+    def without_repeats(self, messages: Sequence[Message]) -> list[Message]:
+        """Those that the broker has not sent before, or whose effect is not known here."""
+        if not any(message.is_again for message in messages):
+            return list(messages)
+        before: set[bytes] = set()
+        fresh = []
+        for message in messages:
+            digest = _digest(message)
+            if not (message.is_again and (digest in self._known or digest in before)):
+                fresh.append(message)
+            before.add(digest)
+        return fresh
+
+    def keep(
+        self,
+        streams: Iterable[str],
+        alerts: Sequence[tuple[str, Parcel]],
+        messages: Sequence[Message],
+    ) -> None:
+        """After a batch; before its alerts, (stream, parcel), are published and its messages are
+        acknowledged."""
+        self._dirty.update(dict.fromkeys(streams))
+        for message in messages:
+            if message.qos:
+                digest = _digest(message)
+                self._know(digest)
+                if self._is_each:
+                    self._pending.digests.append(digest)
+        for _, parcel in alerts:
+            self._waiting[parcel.id] = parcel
+            self._pending.parcels.append(parcel)
+        if self._is_each:
+            self._write(list(self._dirty))
+        elif alerts:
+            self._write([stream for stream, _ in alerts])
+
+    def forget(self, stream: str) -> None:
+        """A stream is no more."""
+        self._dirty.pop(stream, None)
+        self._pending.memories.pop(stream, None)
+        self._pending.forgotten.append(stream)
+
+    def done_with(self, parcel_id: str | int) -> None:
+        """An alert was confirmed, or given up. From any thread."""
+        self._gone.append(parcel_id)
+
+    def tick(self, now_s: float) -> None:
+        """Now and then: what is due."""
+        while self._gone:
+            parcel_id = self._gone.popleft()
+            if self._waiting.pop(parcel_id, None) is not None:
+                self._pending.gone.append(str(parcel_id))
+        if now_s >= self._checkpoint_due_s:
+            self._checkpoint_due_s = now_s + self._checkpoint_s
+            self._write(list(self._dirty))
+        elif self._pending and now_s >= self._again_due_s:
+            self._again_due_s = now_s + AGAIN_S
+            self._write(())
+
+    def roll_back(self) -> None:
+        """The monitor as it was when it was last written: for when it stopped half-way."""
+        self._dirty.clear()
+        self._monitor.forget_all()
+        memories = self._store.read().memories | self._pending.memories
+        gone = set(self._pending.forgotten) - self._pending.memories.keys()
+        self._give_back({name: kept for name, kept in memories.items() if name not in gone})
+
+    def set_poison_aside(self, message: Message, why: str) -> None:
+        """Keep, for the owner, a message that cannot be handled."""
+        self._know(_digest(message))
+        try:
+            self._store.set_poison_aside(message.topic, message.payload, why)
+        except DAMAGE as exc:
+            self._fail(str(exc))
+
+    def close(self, now_s: float) -> None:
+        """Write all that is known, for the next start."""
+        self._checkpoint_due_s = now_s
+        self.tick(now_s)
+        self._store.close()
+
+    def _write(self, streams: Iterable[str]) -> None:
+        """What is pending, and these streams, in one transaction."""
+        for name in streams:
+            self._dirty.pop(name, None)
+            if name in self._monitor.streams:
+                self._pending.memories[name] = self._monitor.remember(name)
+        if not self._pending:
+            return
+        try:
+            self._store.write(self._pending)
+        except DAMAGE as exc:
+            if may_pass(exc):
+                self._fail(str(exc))
+            else:
+                self._begin_anew(str(exc))
+            return
+        self._pending = Change()
+        if self.problem:
+            logger.info("%s: written again", self._store.path)
+            self.problem = ""
+
+    def _begin_anew(self, why: str) -> None:
+        """The file is damaged: a fresh one, with all that is known."""
+        self._fail(why)
+        known = {name: self._monitor.remember(name) for name in self._monitor.streams}
+        waiting = [parcel for parcel in self._waiting.values() if isinstance(parcel.id, str)]
+        try:
+            self._store.begin_anew(why)
+            self._store.write(Change(memories=known, parcels=waiting, digests=list(self._recent)))
+        except (EdgernnError, OSError, *DAMAGE) as exc:
+            self._fail(str(exc))
+            return
+        self._say_notes()
+        self._dirty.clear()
+        self._pending, self.problem = Change(), ""
+
+    def _fail(self, why: str) -> None:
+        self.failures += 1
+        del self._pending.digests[:-RECENT]
+        if why != self.problem:
+            logger.warning(
+                "%s: %s; going on, what is not kept is lost at a crash", self._store.path, why
+            )
+        self.problem = why
+
+    def _give_back(self, memories: dict[str, bytes]) -> None:
+        for name, memory in memories.items():
+            try:
+                self._monitor.recall(name, memory)
+            except ValueError as exc:  # msgspec.DecodeError is one
+                self._pending.forgotten.append(name)
+                logger.warning("%s: memory of stream %r: %s", self._store.path, name, exc)
+
+    def _know(self, digest: bytes) -> None:
+        if digest in self._known:
+            return
+        if len(self._recent) == RECENT:
+            self._known.discard(self._recent.popleft())
+        self._recent.append(digest)
+        self._known.add(digest)
+
+    def _say_notes(self) -> None:
+        for note in self._store.notes:
+            logger.warning("%s", note)
+        self._store.notes.clear()
+
+
+def _digest(message: Message) -> bytes:
+    """What a message that comes again is known by."""
+    text = message.topic.encode() + b"\0" + message.payload
+    return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()

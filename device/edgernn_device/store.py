@@ -1,0 +1,331 @@
+"""What outlives the process: memories of streams and unconfirmed alerts, in one SQLite file.
+
+Every change is one transaction, so that after a crash at any moment the file holds all of it or
+nothing; what a bad disk changed in it is left out, by its checksum. WAL with `synchronous=NORMAL`
+survives the end of the process; a transaction with an alert is `FULL`, which also survives the end
+of the power. Used by one thread.
+"""
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from edgernn.errors import EdgernnError
+from edgernn_device.outbox import Parcel
+
+FORMAT = 1
+"""Of the tables; a file of another is set aside."""
+APPLICATION_ID = 0x65726E6E
+"""What SQLite's header says the file is: "ernn"."""
+RECENT = 4096
+"""Digests of handled messages that are kept: more than any broker has under way."""
+SET_ASIDE_POISON = 100
+"""Messages that nothing could be done with; the oldest go."""
+WAL_LIMIT_BYTES = 4_000_000
+EMPTY = ("", "")
+"""A file that holds nothing yet need not be set aside."""
+
+TABLES = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE stream (
+    name TEXT PRIMARY KEY, memory BLOB NOT NULL, sum INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE outbox (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, topic TEXT NOT NULL,
+    payload BLOB NOT NULL, severity INTEGER NOT NULL, retain INTEGER NOT NULL,
+    sum INTEGER NOT NULL
+);
+CREATE TABLE recent (n INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL);
+CREATE TABLE poison (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, payload BLOB NOT NULL,
+    why TEXT NOT NULL
+);
+"""
+
+
+class StoreError(EdgernnError):
+    """No store can be had where it should be."""
+
+
+class DiskError(sqlite3.OperationalError):
+    """The disk is full, or failing: what may pass. Every other sqlite3.Error is damage."""
+
+
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What SQLite, and Python reading its messages, raise for a file that is damaged."""
+PASSING = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+)
+"""SQLite's codes for what may pass, while a file is used that could be written before."""
+
+
+class Change(msgspec.Struct):
+    """One transaction."""
+
+    memories: dict[str, bytes] = msgspec.field(default_factory=dict)
+    """Stream → its memory, to be put in place of an older one."""
+    forgotten: list[str] = msgspec.field(default_factory=list)
+    """Streams that are no more."""
+    parcels: list[Parcel] = msgspec.field(default_factory=list)
+    """Alerts, in order. One with an id that was there before is that one."""
+    gone: list[str] = msgspec.field(default_factory=list)
+    """Ids of alerts that were confirmed, or given up."""
+    digests: list[bytes] = msgspec.field(default_factory=list)
+    """Of messages whose whole effect is in this change."""
+
+    def __bool__(self) -> bool:
+        return bool(self.memories or self.forgotten or self.parcels or self.gone or self.digests)
+
+
+class Kept(NamedTuple):
+    """What a store held when it was opened."""
+
+    memories: dict[str, bytes]
+    parcels: list[Parcel]
+    digests: list[bytes]
+
+
+class Store:
+    """An open file, held alone."""
+
+    def __init__(self, path: Path, *, model: str) -> None:
+        """`model`: hash of the artefact that the memories are of.
+
+        A file that cannot be read, is torn, or of another format or artefact is set aside under a
+        name that says so, and a fresh one begun; alerts that wait in a readable one are taken over.
+        A full disk is no reason not to begin: `write` tries again. Raises StoreError if another
+        process holds the file, or none may be made there.
+        """
+        self.path = path
+        self.notes: list[str] = []
+        """Sentences for the operator: what was set aside, and why."""
+        self._model = model
+        self._open_connection: sqlite3.Connection | None = None
+        try:
+            self._open_connection = self._open_or_begin()
+        except DiskError as exc:
+            self.notes.append(f"{path}: {exc}; going on without it until there is room")
+
+    def read(self) -> Kept:
+        """All that it holds; nothing, and the file set aside, if it cannot be read."""
+        if self._open_connection is None:
+            return Kept({}, [], [])
+        try:
+            return self._read()
+        except DAMAGE as exc:
+            self.begin_anew(str(exc))
+            return Kept({}, [], [])
+
+    def _read(self) -> Kept:
+        rows = self._connection.execute("SELECT name, memory, sum FROM stream").fetchall()
+        memories = {name: memory for name, memory, total in rows if crc32(memory) == total}
+        if len(memories) < len(rows):
+            self.notes.append(f"{self.path}: {len(rows) - len(memories)} memories are damaged")
+        digests = [d for (d,) in self._connection.execute("SELECT digest FROM recent ORDER BY n")]
+        return Kept(memories, _read_outbox(self._connection), digests)
+
+    def write(self, change: Change) -> None:
+        """All of it or nothing. Raises sqlite3.Error, as when the disk is full."""
+        self._connection.execute(f"PRAGMA synchronous={'FULL' if change.parcels else 'NORMAL'}")
+        with self._connection as db:  # commits, or rolls back
+            db.execute("BEGIN IMMEDIATE")
+            if change.forgotten:  # first: it may be back
+                db.executemany(
+                    "DELETE FROM stream WHERE name = ?", _each(change.forgotten)
+                )  # it may be back
+            if change.memories:
+                db.executemany(
+                    "INSERT OR REPLACE INTO stream VALUES (?, ?, ?)",
+                    [(name, memory, crc32(memory)) for name, memory in change.memories.items()],
+                )
+            if change.parcels:
+                _put_outbox(db, change.parcels)
+            if change.gone:
+                db.executemany("DELETE FROM outbox WHERE id = ?", _each(change.gone))
+            if change.digests:
+                db.executemany("INSERT INTO recent (digest) VALUES (?)", _each(change.digests))
+                db.execute(
+                    "DELETE FROM recent WHERE n <= (SELECT max(n) FROM recent) - ?", (RECENT,)
+                )
+
+    def set_poison_aside(self, topic: str, payload: bytes, why: str) -> None:
+        """Keep a message that cannot be handled, for the owner. Raises sqlite3.Error."""
+        with self._connection as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(
+                "INSERT INTO poison (topic, payload, why) VALUES (?, ?, ?)", (topic, payload, why)
+            )
+            db.execute(
+                "DELETE FROM poison WHERE n <= (SELECT max(n) FROM poison) - ?",
+                (SET_ASIDE_POISON,),
+            )
+
+    def read_poison(self) -> list[tuple[str, bytes, str]]:
+        """(topic, payload, why), the oldest first."""
+        rows = self._connection.execute("SELECT topic, payload, why FROM poison ORDER BY n")
+        return list(rows)
+
+    def begin_anew(self, why: str) -> None:
+        """After damage that shows while it is used: set the file aside and begin a fresh one."""
+        self.close()
+        self._set_aside("damaged", why)
+        self._open_connection = self._fresh()
+
+    def close(self) -> None:
+        """Safe to call again."""
+        if self._open_connection is not None:
+            with suppress(sqlite3.Error):
+                self._open_connection.close()
+            self._open_connection = None
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """Opened, if it could not be before. Raises sqlite3.OperationalError if it still cannot."""
+        if self._open_connection is None:
+            self._open_connection = self._open_or_begin()
+        return self._open_connection
+
+    def _open_or_begin(self) -> sqlite3.Connection:
+        waiting: list[Parcel] = []
+        try:
+            connection = self._open()
+            if (why := self._why_not(connection)) is None:
+                return connection
+            with suppress(*DAMAGE):
+                waiting = _read_outbox(connection)
+            connection.close()
+        except DAMAGE as exc:
+            if (refusal := self._refusal(exc)) is not exc:
+                raise refusal from exc
+            why = ("damaged", str(exc))
+        if why != EMPTY:
+            self._set_aside(*why)
+        connection = self._fresh()
+        if waiting:
+            with connection as db:
+                db.execute("BEGIN IMMEDIATE")
+                _put_outbox(db, waiting)
+            self.notes.append(f"{self.path}: {len(waiting)} waiting alert(s) taken over")
+        return connection
+
+    def _fresh(self) -> sqlite3.Connection:
+        try:
+            connection = self._open()
+            self._create(connection)
+        except sqlite3.Error as exc:
+            refusal = self._refusal(exc)
+            raise (refusal if refusal is not exc else StoreError(f"{self.path}: {exc}")) from exc
+        return connection
+
+    def _refusal(self, exc: Exception) -> Exception:
+        """What to raise for it; itself if the file is damaged."""
+        if isinstance(exc, DiskError):
+            return DiskError(str(exc))
+        match _code(exc):
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                why = "another process holds it; does an agent of this name run here?"
+                return StoreError(f"{self.path}: {why}")
+            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+                return DiskError(str(exc))
+        return exc
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as exc:
+            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskError(f"{exc.strerror}") from exc
+            raise StoreError(f"{self.path}: {exc.strerror}") from exc
+        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None)
+        try:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+            connection.execute("BEGIN IMMEDIATE")  # from here on nobody else
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _why_not(self, connection: sqlite3.Connection) -> tuple[str, str] | None:
+        """Word for the name and reason to set the file aside; `EMPTY`, None for
+        one that is ours."""
+        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            return EMPTY
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            return "damaged", str(found)
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            return "foreign", "not an agent's store"
+        if version != FORMAT:
+            return f"format-{version}", f"of format {version}, this edgernn writes {FORMAT}"
+        row = connection.execute("SELECT value FROM about WHERE key = 'model'").fetchone()
+        if row is None or row[0] != self._model:
+            return "other-model", "its memories are of another artefact"
+        connection.execute(f"PRAGMA user_version={FORMAT}")  # a header may say: never to be written
+        return None
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in filter(str.strip, TABLES.split(";")):
+            connection.execute(statement)
+        connection.execute("INSERT INTO about VALUES ('model', ?)", (self._model,))
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={FORMAT}")
+        connection.execute("COMMIT")
+
+    def _set_aside(self, word: str, why: str) -> None:
+        """Under one name for each reason, so that repeats do not fill the disk."""
+        aside = self.path.with_name(f"{self.path.name}.{word}")
+        self.path.replace(aside)
+        for end in ("-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                self.path.with_name(self.path.name + end).unlink()
+        self.notes.append(f"{self.path}: {why}; set aside as {aside.name}, begun anew")
+
+
+def may_pass(exc: Exception) -> bool:
+    """Whether a failed write was the disk's fault, and not damage of the file."""
+    return isinstance(exc, DiskError) or _code(exc) in PASSING
+
+
+def _code(exc: Exception) -> int:
+    """SQLite's primary result code; 0 for an error that is not SQLite's."""
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF
+
+
+def _each(values: Sequence[object]) -> Iterable[tuple[object]]:
+    return ((value,) for value in values)
+
+
+def _read_outbox(connection: sqlite3.Connection) -> list[Parcel]:
+    rows = connection.execute(
+        "SELECT id, topic, payload, severity, retain, sum FROM outbox ORDER BY n"
+    )
+    return [
+        Parcel(id=key, topic=topic, payload=payload, severity=severity, retain=bool(retain))
+        for key, topic, payload, severity, retain, total in rows
+        if crc32(payload) == total
+    ]
+
+
+def _put_outbox(db: sqlite3.Connection, parcels: Sequence[Parcel]) -> None:
+    db.executemany(
+        "INSERT OR IGNORE INTO outbox (id, topic, payload, severity, retain, sum) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        [(p.id, p.topic, p.payload, p.severity, p.retain, crc32(p.payload)) for p in parcels],
+    )
