@@ -33,7 +33,8 @@ def slow_agent(
     path = folder / "agent.toml"
     path.write_text(
         f'model = "{artefact}"\nnode = "pi"\n[output]\nhealth_every_s = 0.2\n'
-        f'[store]\npath = "agent.db"\n[broker]\naddress = "{broker.address}"\nkeepalive_s = 2\n{more}'
+        f'[store]\npath = "agent.db"\n[broker]\naddress = "{broker.address}"\n'
+        f"keepalive_s = 2\n{more}"
     )
     process = subprocess.Popen(
         [sys.executable, str(SLOWLY), str(path), *words], stderr=subprocess.PIPE, text=True

@@ -69,7 +69,8 @@ def agent_as_service(
     else:
         environment["EDGERNN_MQTT_PASSWORD"] = SECRET
     (folder / "agent.toml").write_text(
-        f'model = "{artefact}"\nnode = "{NODE}"\n[store]\npath = "agent.db"\n[output]\nhealth_every_s = 0.2\n'
+        f'model = "{artefact}"\nnode = "{NODE}"\n[store]\npath = "agent.db"\n'
+        "[output]\nhealth_every_s = 0.2\n"
         f'[broker]\naddress = "{broker.address}"\nuser = "{NODE}"\n{line}\n'
     )
     process = subprocess.Popen(
