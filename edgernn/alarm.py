@@ -143,6 +143,13 @@ class Alarm:
         self._off_since = time_s
         return Edge(is_on=False, time_s=time_s, onset_s=self._onset, score=self._peak)
 
+    def shift(self, by_s: float) -> None:
+        """The clock of the samples was set: what is remembered of them goes with it, so that no
+        duration is longer, shorter or negative for it."""
+        self._since += by_s
+        self._onset += by_s
+        self._off_since += by_s
+
     def _pending(self, time_s: float, score: float) -> Edge | None:
         if score < self._limits.enter:
             self._enter(AlarmState.OFF, time_s)

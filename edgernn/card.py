@@ -1,13 +1,16 @@
 """The card: what an artefact says of itself, as JSON in the ONNX metadata."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 
 import msgspec
 
 from edgernn.errors import EdgernnError
 
+MOST_STATES = 4_000_000
+"""Numbers that one stream may remember, 16 MB: more is no detector, and memory for many."""
 CARD_KEY = "edgernn"
 """Name of the entry in the model's `metadata_props`."""
 
@@ -37,6 +40,9 @@ class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Smallest value seen while training, in `unit`."""
     high: float
     """Largest value seen while training, in `unit`."""
+    longest_still: int = 0
+    """Most samples in a row with one and the same value while training; 1 = it always moved, 0 =
+    not known."""
 
 
 class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,6 +180,10 @@ def decode_card(text: str | bytes, *, where: str) -> Card:
     return card
 
 
+def _rises(values: Sequence[float]) -> bool:
+    return all(a <= b for a, b in pairwise(values))
+
+
 def _check(card: Card, where: str) -> None:
     """What JSON types alone cannot say."""
     names = card.channel_names
@@ -183,6 +193,7 @@ def _check(card: Card, where: str) -> None:
         (not (math.isfinite(card.period_s) and card.period_s > 0), "period_s must be above 0"),
         (not card.max_gap_s >= 0, "max_gap_s must not be negative"),
         (not 0 <= card.delay <= card.warm_up, "delay must be from 0 to warm_up"),
+        (any(c.longest_still < 0 for c in card.channels), "longest_still must not be negative"),
         (any(min(s.shape, default=0) < 1 for s in card.states), "a state with an empty shape"),
         (card.task not in OUTPUTS, f"task {card.task!r}, expected one of {', '.join(OUTPUTS)}"),
         (
@@ -202,6 +213,12 @@ def _check(card: Card, where: str) -> None:
             any(len(t.knots) != len(t.scores) for t in card.tails),
             "knots and scores differ in length",
         ),
+        (any(not t.knots or not _rises(t.knots) for t in card.tails), "knots that do not rise"),
+        (
+            sum(math.prod(s.shape) for s in card.states) > MOST_STATES,
+            f"states of more than {MOST_STATES:,} numbers a stream",
+        ),
+        (not card.tolerance >= 0, "tolerance must not be negative"),
         (
             any(t.shape <= 0 or t.scale <= 0 or not 0 < t.extremal_index <= 1 for t in card.tails),
             "a tail outside its range",

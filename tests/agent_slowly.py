@@ -31,12 +31,14 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     take, enqueue = Monitor.take, Agent._enqueue
 
-    def take_slowly(self: Monitor, samples: Iterable[tuple[str, RawSample]]) -> Outcome:
+    def take_slowly(
+        self: Monitor, samples: Iterable[tuple[str, RawSample]], *, now_s: float = 0.0
+    ) -> Outcome:
         listed = list(samples)
         if how == "stuck-worker" and any(name == "stuck" for name, _ in listed):
             threading.Event().wait()
         time.sleep(sample_s * len(listed))
-        return take(self, listed)
+        return take(self, listed, now_s=now_s)
 
     def enqueue_or_not(self: Agent, message: Message) -> None:
         if how == "stuck-network" and message.topic == STUCK:

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgernn.alarm import Limits
+from edgernn.settings import to_settings
 from edgernn_device.address import Access, BrokerAddress, Credentials
 from edgernn_device.alarms import Alarms
 from edgernn_device.config import AgentConfig
@@ -102,14 +104,19 @@ def agent(
         process.communicate()
 
 
-def make_monitor(artefact: Path, *, max_streams: int = 100) -> Monitor:
-    """What is inside of it, without sockets and clocks."""
-    engine, config = Engine.load(artefact), AgentConfig(model="a")
+def make_monitor(artefact: Path, *, max_streams: int = 100, text: str = "") -> Monitor:
+    """What is inside of it, without sockets and clocks; `text`: more lines of an agent's file."""
+    engine = Engine.load(artefact)
+    config = to_settings(tomllib.loads(f'model = "a"\n{text}'), AgentConfig, where="a")
     return Monitor(
         engine,
         Alarms(engine, Limits.from_rule(engine.card.alarm, engine.card), node="pi"),
         rule=config.stream_rule(engine.card),
         max_streams=max_streams,
+        node="pi",
+        silence=config.silence(engine.card),
+        odd=config.input.not_a_number,
+        before_2000=config.input.before_2000,
     )
 
 

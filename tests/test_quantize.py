@@ -274,8 +274,8 @@ def test_no_candidate_inside_the_budget_is_refused_with_what_each_misses() -> No
     with pytest.raises(
         EdgernnError,
         match=r"^refused: no candidate is inside the budget "
-        r"\(flips=0,auc-pr=0.005,bytes=50,us=11\); no file written: none misses bytes; "
-        r"int4 misses flips, us$",
+        r"\(flips=0,auc-pr=0.005,bytes=50,us=11\); no file written: 'none' misses bytes; "
+        r"'int4' misses flips, us$",
     ):
         choose(rows, "size", budget)
 
@@ -383,7 +383,7 @@ def test_outside_the_budget_no_file_is_written_and_the_table_still_says_why(fold
     done = run_export(folder, "--quantize", "int8", "--budget", "bytes=1000")
     assert str(done.exception) == (
         "refused: no candidate is inside the budget (flips=0,auc-pr=0.005,bytes=1000); no file "
-        "written: int8 misses bytes"
+        "written: 'int8' misses bytes"
     )
     assert rows_of(folder)["int8"]["misses"] == "bytes"
     assert not folder.with_name("pump.onnx").exists()
@@ -500,6 +500,30 @@ def test_a_labelled_recording_without_labels_is_refused(folder: Path) -> None:
     plain.write_text("\n".join(rows) + "\n", encoding="utf-8")
     done = run_export(folder, "--labelled", str(plain))
     assert re.match(r"--labelled: stream .* has no labels$", str(done.exception))
+
+
+@pytest.mark.parametrize("task", ["forecast", "classify"])
+@pytest.mark.usefixtures("short_proof")
+def test_models_without_alarms_are_chosen_by_their_difference(task: str, tmp_path: Path) -> None:
+    config = Config(
+        recording=(RecordingConfig(path="pump.csv"),),
+        task=task,
+        network=NetworkConfig(hidden=12),
+        training=TrainingConfig(epochs=1, streams=8, chunk=64, device="cpu"),
+    )
+    faults = [parse_fault(f"leak@{minutes}m+15m") for minutes in (10, 40, 70, 100, 130, 160)]
+    recording = simulate_pump(hours=3, seed=1, faults=faults if task == "classify" else [])
+    run, losses = train(config, recording, name=task)
+    save_run(tmp_path / "run", run, losses)
+    done = run_export(tmp_path / "run", "--quantize", "auto", "--budget", "difference=0.05")
+    assert done.exit_code == 0, done.exception
+    rows = rows_of(tmp_path / "run")
+    assert tuple(rows) == MODES
+    assert {line["alarms_gained"] for line in rows.values()} == {""}
+    inside = [line for line in rows.values() if not line["misses"]]
+    assert all(float(line["difference"]) <= 0.05 for line in inside)
+    size = (tmp_path / "pump.onnx").stat().st_size
+    assert size == min(int(line["bytes"]) for line in inside)
 
 
 def test_a_goal_is_for_auto_alone(folder: Path) -> None:

@@ -239,6 +239,7 @@ def test_the_cards_ranges_are_those_of_what_was_learnt_from(
     for c, channel in enumerate(trained[0].card.channels):
         assert channel.low == pytest.approx(float(learnt[:, c].min()))
         assert channel.high == pytest.approx(float(learnt[:, c].max()))
+        assert channel.longest_still == 1  # its noise never rests
 
 
 def test_the_healthy_stretch_is_the_end_and_one_window_before_it(

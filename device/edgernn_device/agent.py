@@ -1,12 +1,11 @@
 """The agent: link → inbox → monitor → link. Threads and clocks live here, and nothing else does."""
 
 import logging
-import math
 import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,11 +17,10 @@ from edgernn_device.engine import Engine
 from edgernn_device.inbox import Inbox
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
-from edgernn_device.monitor import Monitor, Outcome, StreamState
+from edgernn_device.monitor import Monitor, Outcome
 from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import PayloadError, RawSample, decode
 from edgernn_device.retained import Retained
-from edgernn_device.roster import Roster
 from edgernn_device.tasks import make_task
 from edgernn_device.topics import NOTICES, TopicError
 from edgernn_device.watchdog import FRESH_S, Notifier, Supervisor
@@ -83,6 +81,10 @@ class Agent:
             make_task(config, engine, where=where),
             rule=config.stream_rule(card),
             max_streams=config.input.max_streams,
+            node=self._topics.node,
+            silence=config.silence(card),
+            odd=config.input.not_a_number,
+            before_2000=config.input.before_2000,
         )
         store = config.store
         self._keeper = Keeper(
@@ -113,13 +115,10 @@ class Agent:
             keep_session=config.broker.keep_session,
             keepalive_s=config.broker.keepalive_s,
         )
-        self._stale_after_s = config.stale_after_s(card)
-        self._heard_s: dict[str, float] = {}
-        """Stream → monotonic time of its last sample that was scored."""
-        self._said: dict[str, str] = {}
-        """Stream → state last published."""
+        self._said: dict[str, tuple[str, tuple[str, ...]]] = {}
+        """Stream → state and faults last published."""
         self._retained = Retained(self._publish_retained)
-        self._roster = Roster(silent_s=self._stale_after_s)
+        self._period_s = card.period_s
         self._score_said_s: dict[str, float] = {}
         """Stream → sample time of the score last published."""
         self._refused: Counter[str] = Counter()
@@ -148,8 +147,7 @@ class Agent:
         for parcel in self._keeper.recall():
             self._send(parcel)
         names = list(self._monitor.streams)
-        self._heard_s = dict.fromkeys(names, time.monotonic())
-        self._roster.hear(names, time.monotonic())
+        self._monitor.begin_silence(time.monotonic())
         for name in names:
             self._say_state(name)
         if names:
@@ -218,16 +216,20 @@ class Agent:
         samples: list[tuple[str, RawSample]] = []
         for message in messages:
             samples += self._decode(message)
-        names = dict.fromkeys(name for name, _ in samples)
-        self._make_room(names)
-        outcome = self._monitor.take(samples)
-        self._roster.hear((n for n in names if n in self._monitor.streams), time.monotonic())
+        outcome = self._monitor.take(samples, now_s=time.monotonic())
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
+        self._make_effective(outcome, (name for name, _ in samples), messages)
+
+    def _make_effective(
+        self, outcome: Outcome, changed: Iterable[str], messages: Sequence[Message]
+    ) -> None:
+        """Keep it first, then publish it."""
         alerts = [(alert.stream, self._parcel(alert)) for alert in outcome.alerts]
-        self._keeper.keep((name for name, _ in samples), alerts, messages)
-        self._heard_s.update(dict.fromkeys(outcome.streams, time.monotonic()))
+        for name in outcome.forgotten:
+            self._keeper.forget(name)
+        self._keeper.keep(changed, alerts, messages)
         for _, parcel in alerts:
             self._send(parcel)
         self._publish(outcome)
@@ -248,34 +250,17 @@ class Agent:
                 self._keeper.set_poison_aside(message, repr(exc))
                 self._refuse("poison", message, f"failed twice, set aside: {exc!r}")
 
-    def _make_room(self, names: Iterable[str]) -> None:
-        """For streams that are new, as far as there are stale ones that can go."""
-        known, now_s = self._monitor.streams, time.monotonic()
-        self._roster.hear((name for name in names if name in known), now_s)
-        newcomers = sum(name not in known for name in names)
-        surplus = len(known) + newcomers - self._config.input.max_streams
-        for name in self._roster.longest_silent(surplus, now_s):
-            self._roster.forget(name)
-            if name in known:  # not after a roll-back to before it was
-                self._forget(name)
-
-    def _forget(self, name: str) -> None:
-        """A stream that was silent for long makes room for another: nothing of it is left."""
-        self._refused["forgotten_streams"] += 1
-        logger.info("%s: silent for long, and forgotten to make room for another", name)
-        self._monitor.remove_stream(name)
-        self._keeper.forget(name)
-        for known in (self._heard_s, self._said, self._score_said_s):
-            known.pop(name, None)
-        for topic in (self._topics.state(name), *(self._topics.notice(name, k) for k in NOTICES)):
-            self._retained.forget(topic)
-
     def _decode(self, message: Message) -> list[tuple[str, RawSample]]:
         try:
             stream = self._pattern.stream_of(message.topic)
-            arrived_s = time.time() - (time.monotonic() - message.received_s)
-            arrived_s = math.nan if message.retained else arrived_s  # long before
-            found = decode(message.payload, received_s=arrived_s)
+            waited_s = time.monotonic() - message.received_s
+            found = decode(
+                message.payload,
+                received_s=time.time() - waited_s,
+                period_s=self._period_s,
+                heard_s=message.received_s,
+                is_again=message.is_again,
+            )
         except PayloadError as exc:
             self._refuse(exc.reason, message, exc.detail)
             return []
@@ -293,8 +278,8 @@ class Agent:
         """A retained message comes with every new subscription, however old it is: only samples
         that say when they were taken, later than all before, are new."""
         stream = self._monitor.streams.get(name)
-        last_s = stream.last_s if stream else -math.inf
-        news = [sample for sample in found if sample.time_s > last_s]  # never of NaN, no time
+        last_s = stream.last_s if stream else float("-inf")
+        news = [sample for sample in found if sample.is_stamped and sample.time_s > last_s]
         if len(news) < len(found):
             self._refused["retained"] += len(found) - len(news)
         return news
@@ -327,6 +312,8 @@ class Agent:
             self._retain(self._topics.notice(notice.stream, notice.kind), notice.content)
         for name in outcome.streams:
             self._say_state(name)
+        for name in outcome.forgotten:
+            self._unsay(name)
         if self._config.output.scores:
             for name, scored in outcome.scores.items():
                 if self._is_score_due(name):
@@ -347,13 +334,19 @@ class Agent:
         self._score_said_s[name] = now_s
         return True
 
-    def _say_state(self, name: str, *, is_stale: bool = False) -> None:
+    def _unsay(self, name: str) -> None:
+        """A stream that was forgotten: nothing retained speaks of it."""
+        self._said.pop(name, None)
+        self._score_said_s.pop(name, None)
+        for topic in (self._topics.state(name), *(self._topics.notice(name, k) for k in NOTICES)):
+            self._retained.forget(topic)
+
+    def _say_state(self, name: str) -> None:
         """Publish a stream's state if it changed."""
         state = self._monitor.state_of(name)
-        if is_stale:
-            state = StreamState(state="stale", score=None, since=state.since)
-        if self._said.get(name) != state.state:
-            self._said[name] = state.state
+        said = (state.state, state.faults)
+        if self._said.get(name) != said:
+            self._said[name] = said
             self._retain(self._topics.state(name), state)
 
     def _look_at_link(self) -> None:
@@ -370,10 +363,9 @@ class Agent:
     def _look_at_clocks(self) -> None:
         now_s = time.monotonic()
         self._keeper.tick(now_s)
-        for name, heard_s in self._heard_s.items():
-            if now_s - heard_s > self._stale_after_s and self._said.get(name, "stale") != "stale":
-                logger.warning("%s: silent for %.0f s", name, now_s - heard_s)
-                self._say_state(name, is_stale=True)
+        outcome = self._monitor.look_at_clock(now_s)
+        if outcome.streams or outcome.forgotten:
+            self._make_effective(outcome, outcome.streams, ())
         if now_s - self._health_s >= self._config.output.health_every_s:
             self._say_health()
 
@@ -401,7 +393,7 @@ class Agent:
             model_hash=monitor.engine.hash,
             rss_mb=round(_resident_bytes() / 1e6, 1),
             streams=len(monitor.streams),
-            stale=sum(state == "stale" for state in self._said.values()),
+            stale=sum(one.silent_since_s is not None for one in monitor.streams.values()),
             messages=self._messages,
             samples=monitor.samples,
             samples_per_s=round((monitor.samples - self._health_samples) / since_s, 1),

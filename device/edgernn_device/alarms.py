@@ -68,6 +68,9 @@ class Alarms:
         memory.alarm.reset()
         memory.score = math.nan
 
+    def shift(self, stream: Stream, by_s: float) -> None:
+        self._of[stream.name].alarm.shift(by_s)
+
     def remember(self, stream: Stream) -> bytes:
         memory = self._of[stream.name]
         return msgspec.msgpack.encode((memory.alarm.remember(), memory.score))

@@ -13,6 +13,9 @@ TOP_CHANNELS = 3
 """Channels named in an alert, those that contribute most."""
 
 
+ANOMALY = "anomaly"
+
+
 class ChannelPart(msgspec.Struct, frozen=True):
     """What one channel had to do with it."""
 
@@ -20,9 +23,9 @@ class ChannelPart(msgspec.Struct, frozen=True):
     unit: str
     observed: float | None
     """None = missing."""
-    expected: float
-    contribution: float
-    """Share of the surprise, 0 to 1."""
+    expected: float | None
+    contribution: float | None
+    """Share of the surprise, 0 to 1. None, as what was expected, where no model was asked."""
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -37,16 +40,18 @@ class Alert(msgspec.Struct, frozen=True):
     """The JSON on the alert topic. Times are ISO 8601, UTC, of samples."""
 
     id: str
-    """The same for the same node, stream, onset and edge: a receiver can drop repeats."""
+    """The same for the same node, stream, onset, kind and edge: a receiver can drop repeats."""
     node: str
     stream: str
+    kind: str
+    """"anomaly", or what is wrong with a sensor: "stuck", "range" or "silent"."""
     edge: str
     """"on" or "off"."""
     onset: str
     time: str
-    score: float
-    """At an on-edge; at an off-edge the highest of the alarm."""
-    threshold: float
+    score: float | None
+    """At an on-edge; at an off-edge the highest of the alarm. None unless an anomaly."""
+    threshold: float | None
     severity: str
     channels: tuple[ChannelPart, ...]
     model: Model
@@ -85,6 +90,7 @@ def make_alert(
         id=f"{node}/{stream}:{format_time(edge.onset_s)}:{word}",
         node=node,
         stream=stream,
+        kind=ANOMALY,
         edge=word,
         onset=format_time(edge.onset_s),
         time=format_time(edge.time_s),
@@ -98,7 +104,7 @@ def make_alert(
 
 
 def _on(edge: Edge, stream: str, parts: tuple[ChannelPart, ...], limits: Limits) -> str:
-    telling = [part for part in parts if part.contribution >= 0.15] or list(parts[:1])
+    telling = [part for part in parts if (part.contribution or 0) >= 0.15] or list(parts[:1])
     named = ", ".join(_part(part) for part in telling)
     return (
         f"{stream} behaves unusually: {named}. "
@@ -107,12 +113,10 @@ def _on(edge: Edge, stream: str, parts: tuple[ChannelPart, ...], limits: Limits)
 
 
 def _off(edge: Edge, stream: str, parts: tuple[ChannelPart, ...]) -> str:
-    duration = _duration(edge.time_s - edge.onset_s)
+    lasted = duration(edge.time_s - edge.onset_s)
     if not parts:
-        return (
-            f"{stream} starts afresh after a gap, {duration} into an alarm, which ends unresolved."
-        )
-    return f"{stream} is back to normal after {duration}. Highest score {edge.score:.1f}."
+        return f"{stream} starts afresh after a gap, {lasted} into an alarm, which ends unresolved."
+    return f"{stream} is back to normal after {lasted}. Highest score {edge.score:.1f}."
 
 
 def _part(part: ChannelPart) -> str:
@@ -124,7 +128,8 @@ def _part(part: ChannelPart) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """ "59 s", "2 min 5 s" or "27 h 46 min"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -88,6 +88,11 @@ class Classes:
             memory.began_s = stream.spoken_s
             outcome.notices.append(self._notice(stream, memory, math.nan, stream.spoken_s))
 
+    def shift(self, stream: Stream, by_s: float) -> None:
+        memory = self._of[stream.name]
+        memory.running_s += by_s
+        memory.began_s += by_s
+
     def remember(self, stream: Stream) -> bytes:
         return msgspec.msgpack.encode(self._of[stream.name])
 

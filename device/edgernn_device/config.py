@@ -7,11 +7,14 @@ from pathlib import Path
 import msgspec
 
 from edgernn.alarm import Limits
-from edgernn.card import AlarmRule, Card
+from edgernn.card import AlarmRule, Card, Channel
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.folders import state_folder
 from edgernn_device.inbox import WHEN_FULL
+from edgernn_device.resample import RULES
+from edgernn_device.sensors import ChannelRule, SensorRule
+from edgernn_device.silence import Silence
 from edgernn_device.stream import StreamRule
 from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX, NodeTopics, TopicPattern
 from edgernn_device.trust import Trust
@@ -70,6 +73,46 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Up to this, missing samples are bridged; None = as the artefact says."""
     stale_after_s: float | None = None
     """Silent for so long, a stream is reported stale; None = 30 periods, at least 10 s."""
+    forget_after_s: float = 86_400.0
+    """Silent for so long, a stream is forgotten."""
+    resample: str = "off"
+    """How samples are brought onto the period: "off", "last" or "mean"."""
+    hold_s: float | None = None
+    """How long a last value stands where no newer one comes; None = 2 periods."""
+    not_a_number: str = "missing"
+    """What text in a channel is: "missing", or "refuse" the sample."""
+    before_2000: str = "keep"
+    """Samples of a clock that was never set: "keep" or "refuse"."""
+
+
+class SensorsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[sensors]`: when a sensor is said to be faulty. 0 = never."""
+
+    stuck_factor: float = 10.0
+    """A value stands this many times longer than it ever did while training ..."""
+    stuck_after: int = 60
+    """... and at least for so many samples, and as many periods."""
+    range_margin: float = 10.0
+    """A value is this many times the range of training outside it. Of 59,000 samples of SKAB and
+    SMD, healthy and faulty, 10 said nothing; 4 took closing valves for bad sensors ..."""
+    range_after: int = 3
+    """... for so many samples; impossible values too are said only then."""
+    range_recover: int = 30
+    """Samples in range until that is over."""
+    silent_after: int = 60
+    """For so many periods the stream's samples came without this channel."""
+
+
+class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[channels.NAME]`: what is known of one sensor; None = as `[sensors]` says."""
+
+    low: float | None = None
+    """Below it a value cannot be, and is missing; None = any can."""
+    high: float | None = None
+    stuck_after: int | None = None
+    """Samples and periods; 0 = it may stand still."""
+    silent_after: int | None = None
+    """Periods; 0 = it may be missing."""
 
 
 class StoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,6 +182,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Name of this device in topics; "" = its host name."""
     broker: BrokerConfig = BrokerConfig()
     input: InputConfig = InputConfig()
+    sensors: SensorsConfig = SensorsConfig()
+    channels: dict[str, ChannelConfig] = {}
     store: StoreConfig = StoreConfig()
     output: OutputConfig = OutputConfig()
     alarm: AlarmConfig = AlarmConfig()
@@ -156,6 +201,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "input.max_streams": (self.input.max_streams, 1, 10_000_000),
             "input.max_gap_s": (self.input.max_gap_s, 0, math.inf),
             "input.stale_after_s": (self.input.stale_after_s, 0.1, math.inf),
+            "input.forget_after_s": (self.input.forget_after_s, 1, math.inf),
+            "input.hold_s": (self.input.hold_s, 0, math.inf),
+            "sensors.stuck_factor": (self.sensors.stuck_factor, 0, math.inf),
+            "sensors.stuck_after": (self.sensors.stuck_after, 2, 1_000_000_000),
+            "sensors.range_margin": (self.sensors.range_margin, 0, math.inf),
+            "sensors.range_after": (self.sensors.range_after, 1, 1_000_000),
+            "sensors.range_recover": (self.sensors.range_recover, 1, 1_000_000),
+            "sensors.silent_after": (self.sensors.silent_after, 0, 1_000_000_000),
             "store.checkpoint_s": (self.store.checkpoint_s, 1, 86_400),
             "store.outbox_alerts": (self.store.outbox_alerts, 1, 10_000_000),
             "store.outbox_mb": (self.store.outbox_mb, 0.001, 10_000),
@@ -168,9 +221,17 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for name, (value, low, high) in limits.items():
             if value is not None and not low <= value <= high:
                 raise ValueError(f"{name}: expected {low:.10g}–{high:.10g}, got {value:.10g}")
-        if (found := self.input.when_full) not in WHEN_FULL:
-            allowed = ", ".join(WHEN_FULL)
-            raise ValueError(f"input.when_full: expected one of {allowed}, got {found!r}")
+        choices = {
+            "input.resample": (self.input.resample, RULES),
+            "input.not_a_number": (self.input.not_a_number, ("missing", "refuse")),
+            "input.before_2000": (self.input.before_2000, ("keep", "refuse")),
+            "input.when_full": (self.input.when_full, WHEN_FULL),
+        }
+        for name, (said, allowed) in choices.items():
+            if said not in allowed:
+                raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {said!r}")
+        for name, channel in self.channels.items():
+            _check_channel(f"channels.{name}", channel)
 
         if self.store.durability not in DURABILITIES:
             raise ValueError(
@@ -209,15 +270,78 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"input.max_gap_s: expected at most {LONGEST_BRIDGE * card.period_s:g} s, "
                 f"{LONGEST_BRIDGE} samples, got {max_gap_s:g}"
             )
+        hold_s = 2 * card.period_s if self.input.hold_s is None else self.input.hold_s
+        if hold_s > LONGEST_BRIDGE * card.period_s:
+            raise EdgernnError(
+                f"input.hold_s: expected at most {LONGEST_BRIDGE * card.period_s:g} s, "
+                f"{LONGEST_BRIDGE} samples, got {hold_s:g}"
+            )
         return StreamRule(
             period_s=card.period_s,
             warm_up=card.warm_up,
             max_gap_s=max_gap_s,
             delay=card.delay,
+            resample=self.input.resample,
+            hold_s=hold_s,
+            sensors=self.sensor_rule(card),
         )
+
+    def sensor_rule(self, card: Card) -> SensorRule:
+        """What the artefact has learnt of its channels, and what this file knows of them."""
+        if unknown := [name for name in self.channels if name not in card.channel_names]:
+            raise EdgernnError(
+                f"channels.{unknown[0]}: expected one of {', '.join(card.channel_names)}"
+            )
+        return SensorRule.of(
+            [
+                _channel_rule(one, self.channels.get(one.name, ChannelConfig()), self.sensors)
+                for one in card.channels
+            ],
+            period_s=card.period_s,
+            range_after=self.sensors.range_after,
+            range_recover=self.sensors.range_recover,
+        )
+
+    def silence(self, card: Card) -> Silence:
+        stale_after_s = self.stale_after_s(card)
+        if self.input.forget_after_s < stale_after_s:
+            raise EdgernnError(
+                f"input.forget_after_s: expected at least {stale_after_s:g}, after which a stream "
+                f"is silent, got {self.input.forget_after_s:g}"
+            )
+        return Silence(stale_after_s=stale_after_s, forget_after_s=self.input.forget_after_s)
 
     def stale_after_s(self, card: Card) -> float:
         return self.input.stale_after_s or max(30 * card.period_s, 10.0)
+
+
+def _check_channel(name: str, channel: ChannelConfig) -> None:
+    low, high = channel.low, channel.high
+    for key, bound in (("low", low), ("high", high)):
+        if bound is not None and not math.isfinite(bound):
+            raise ValueError(f"{name}.{key}: expected a finite number, got {bound:g}")
+    if low is not None and high is not None and not low < high:
+        raise ValueError(f"{name}.high: expected more than low, {low:g}, got {high:g}")
+    if channel.stuck_after is not None and channel.stuck_after != 0 and channel.stuck_after < 2:
+        raise ValueError(f"{name}.stuck_after: expected 0 or 2 or more, got {channel.stuck_after}")
+    if channel.silent_after is not None and channel.silent_after < 0:
+        raise ValueError(f"{name}.silent_after: expected 0 or more, got {channel.silent_after}")
+
+
+def _channel_rule(channel: Channel, said: ChannelConfig, sensors: SensorsConfig) -> ChannelRule:
+    margin = sensors.range_margin * (channel.high - channel.low)
+    is_known = margin > 0  # a channel that never changed, or a margin of 0, says nothing
+    stuck_after = math.ceil(min(sensors.stuck_factor * channel.longest_still, 1e9))
+    if stuck_after:
+        stuck_after = max(stuck_after, sensors.stuck_after)
+    return ChannelRule(
+        low=-math.inf if said.low is None else said.low,
+        high=math.inf if said.high is None else said.high,
+        usual_low=channel.low - margin if is_known else -math.inf,
+        usual_high=channel.high + margin if is_known else math.inf,
+        stuck_after=stuck_after if said.stuck_after is None else said.stuck_after,
+        silent_after=sensors.silent_after if said.silent_after is None else said.silent_after,
+    )
 
 
 def _path(base: Path, text: str) -> Path | None:

@@ -132,7 +132,9 @@ def _open(model: bytes, where: str, *, samples: int | None = None) -> ort.Infere
     if samples is not None:
         options.add_free_dimension_override_by_name("T", samples)
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as exc:  # ORT raises a dozen unrelated types for a bad file
         detail = " ".join(str(exc).split())[:200]
         raise EdgernnError(f"{where}: not a readable ONNX file: {detail}") from exc

@@ -83,6 +83,11 @@ class Forecasts:
         """The last forecast stands until the stream has warmed up: it carries its time."""
         self._of[stream.name] = _Memory()
 
+    def shift(self, stream: Stream, by_s: float) -> None:
+        memory = self._of[stream.name]
+        memory.running_s += by_s
+        memory.made_s += by_s
+
     def remember(self, stream: Stream) -> bytes:
         return msgspec.msgpack.encode(self._of[stream.name])
 

@@ -97,10 +97,13 @@ def _run(engine: Engine, x: Floats) -> tuple[Mapping[str, Floats], Mapping[str, 
 
 def _difference(found: Floats, expected: Floats) -> float:
     a = _thin(found)
-    if a.shape != expected.shape or not np.array_equal(np.isnan(a), np.isnan(expected)):
+    if a.shape != expected.shape:
         return np.inf
-    difference = np.abs(a - expected) / np.maximum(1.0, np.abs(expected))
-    return float(np.nan_to_num(difference).max(initial=0.0))
+    is_number = np.isfinite(expected)
+    if not np.array_equal(a[~is_number], expected[~is_number], equal_nan=True):
+        return np.inf
+    a, b = a[is_number], expected[is_number]
+    return float((np.abs(a - b) / np.maximum(1.0, np.abs(b))).max(initial=0.0))
 
 
 def _thinned(arrays: Mapping[str, Floats]) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 import math
 from html import escape
+from textwrap import shorten
 from typing import Any
 
 import msgspec
@@ -24,12 +25,12 @@ def describe(engine: Engine, anatomy: Anatomy, *, is_checked: bool = False) -> s
     longest = max((len(weight.name) for weight in anatomy.weights), default=0)
     parts = ", ".join(f"{part} {size:,}" for part, size in anatomy.parts.items() if size)
     operators = ", ".join(f"{count} {name}" for name, count in anatomy.operators.items())
+    weights = "float32" if card.quantization == "none" else card.quantization
     late = f"{card.delay} samples, {card.delay * card.period_s:g} s,"
     return "\n".join(
         [
             f"{card.name}: {card.network}, a sample every {card.period_s:g} s",
-            f"  file       {engine.size_bytes:,} bytes, weights {card.quantization}, "
-            f"sha256 {engine.hash}",
+            f"  file       {engine.size_bytes:,} bytes, weights {weights}, sha256 {engine.hash}",
             f"  signature  {_signature(engine.signed_by, is_checked=is_checked)}",
             "  channels",
             *(
@@ -68,6 +69,10 @@ def as_json(engine: Engine, anatomy: Anatomy) -> bytes:
     return msgspec.json.format(msgspec.json.encode(content))
 
 
+LONGEST_NOTE = 26
+"""Characters that fit into a box; the network is written out above all boxes."""
+
+
 def as_svg(card: Card) -> str:
     """The stages from samples to what is said of them, each with the states it keeps."""
     stages = _stages(card)
@@ -85,7 +90,7 @@ def as_svg(card: Card) -> str:
         parts.append(
             f'<rect x="{left}" y="40" width="{width}" height="{height}" rx="8" fill="#ebf4fb" '
             f'stroke="#2b6cb0"/>{_text(left + width / 2, 66, title, "bold")}'
-            f"{_text(left + width / 2, 86, note)}"
+            f"{_text(left + width / 2, 86, shorten(note, LONGEST_NOTE, placeholder=' …'))}"
         )
         for k, state in enumerate(states):
             top = 40 + height + 14 + 30 * k
@@ -120,16 +125,20 @@ def _stages(card: Card) -> list[Stage]:
     heads = list(dict.fromkeys(tail.view.partition(".")[0] for tail in card.tails))
     stages: list[Stage] = [
         ("samples", f"{len(card.channels)} channels, sensor units", []),
-        ("scale", "missing → 0 and a flag", taken("target.", "sample.")),
+        ("scale", "and what is missing", taken("target.", "sample.", "last")),
     ]
     judged = [(head, taken(f"{head}.window"), taken(f"{head}.")) for head in heads]
-    network: Stage = ("network", card.network.partition("→")[2].strip() or card.network, taken(""))
+    inside = card.network.partition("→")[2].strip() or card.network
+    network: Stage = ("network", inside, taken(""))
     stages.append(network)
     match card.task:
         case "classify":
             return [*stages, ("classes", f"{len(card.classes)} probabilities", [])]
         case "forecast":
-            return [*stages, ("forecast", f"{card.horizon} samples ahead", [])]
+            return [
+                *stages,
+                ("forecast", f"{card.horizon} sample{'s' * (card.horizon > 1)} ahead", []),
+            ]
     said = [state for _, _, states in judged for state in states]
     windows = [state for _, states, _ in judged for state in states]
     return [
@@ -159,7 +168,7 @@ def _task(card: Card) -> tuple[str, ...]:
         case "classify":
             return (
                 f"  task       classify: {', '.join(card.classes)}",
-                f"  proven     every probability within {card.tolerance:g} of the trained one",
+                f"  proven     every probability within {card.tolerance:g} of its source",
             )
         case "forecast":
             ahead_s = card.horizon * card.period_s
@@ -174,5 +183,5 @@ def _task(card: Card) -> tuple[str, ...]:
         f"  alarm      at score {limits.enter:.2f} for {rule.false_alarms} false alarms; off "
         f"below {limits.leave:.2f} for {rule.recover_s:g} s, then quiet for "
         f"{rule.cooldown_s:g} s; minimum duration {rule.min_duration_s:g} s",
-        f"  proven     every score within {card.tolerance:g} of the trained detector",
+        f"  proven     every score within {card.tolerance:g} of its source",
     )

@@ -19,6 +19,7 @@ class Alert(msgspec.Struct, frozen=True):
     severity: str
     sentence: str
     time: str | float
+    kind: str = "anomaly"
 
 
 class StreamClass(msgspec.Struct, frozen=True):
@@ -69,9 +70,12 @@ def line_of(message: Alert | StreamClass | Forecast, node: str, stream: str) -> 
 
 
 def alert_line(alert: Alert, node: str, stream: str) -> str:
-    """ "2026-11-21T10:15:00.000Z  hall/pump-7  ON   critical  Vibration is far above …"."""
+    """ "2026-11-21T10:15:00.000Z  hall/pump-7  ON   critical  Vibration is far above …"; of a
+    sensor "…  ON   warning   stuck   pump-7: flow is stuck …"."""
     edge = {"on": "ON ", "off": "off"}.get(alert.edge, alert.edge)
-    cells = (_time(alert.time), f"{node}/{stream}", edge, f"{alert.severity:8}", alert.sentence)
+    kind = () if alert.kind == "anomaly" else (f"{alert.kind:6}",)
+    severity = f"{alert.severity:8}"
+    cells = (_time(alert.time), f"{node}/{stream}", edge, severity, *kind, alert.sentence)
     return "  ".join(printable(cell) for cell in cells)
 
 

@@ -2,19 +2,25 @@
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 import numpy as np
 
-from edgernn_device.alert import Alert
+from edgernn_device.alert import Alert, Model
 from edgernn_device.engine import Engine, Floats
+from edgernn_device.faults import Faults
 from edgernn_device.payload import PayloadError, RawSample
+from edgernn_device.sensors import SILENT, Fault
+from edgernn_device.silence import Silence
 from edgernn_device.stream import Step, Stream, StreamMemory, StreamRule
 
 LONGEST_CHUNK = 256
 """Samples of one stream in one call of the graph: bounds its memory, not its speed."""
+
+YEAR_2000_S = 946_684_800.0
+"""Before it, a time is of a clock that starts in 1970 and was never set."""
 
 
 class StreamState(msgspec.Struct, frozen=True):
@@ -27,6 +33,8 @@ class StreamState(msgspec.Struct, frozen=True):
     another."""
     since: str
     """Sample time at which the state began."""
+    faults: tuple[str, ...] = ()
+    """What is wrong with its sensors, such as "flow: stuck"."""
 
 
 class Scored(msgspec.Struct, frozen=True):
@@ -54,14 +62,16 @@ class Memory(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Outcome(msgspec.Struct):
-    """What a batch of samples led to."""
+    """What a batch of samples, or a look at the clock, led to."""
 
-    alerts: list[Alert]
-    scores: dict[str, Scored]
+    alerts: list[Alert] = []
+    scores: dict[str, Scored] = {}
     """Stream → its last sample."""
-    notices: list[Notice]
-    streams: dict[str, None]
-    """Those that something was said of, in order."""
+    notices: list[Notice] = []
+    streams: dict[str, None] = {}
+    """Those whose state may be another one, in order."""
+    forgotten: list[str] = []
+    """Streams that are no more."""
 
 
 class Task(Protocol):
@@ -78,6 +88,9 @@ class Task(Protocol):
 
     def start_afresh(self, stream: Stream, outcome: Outcome) -> None:
         """A gap too long to bridge, or the first sample."""
+
+    def shift(self, stream: Stream, by_s: float) -> None:
+        """The clock of its samples was set: remembered times are on the new one from here on."""
 
     def remember(self, stream: Stream) -> bytes:
         """All that is known of a stream here, for `recall`."""
@@ -98,7 +111,21 @@ class Task(Protocol):
 class Monitor:
     """All streams of one artefact: order, engine, and what the task makes of it."""
 
-    def __init__(self, engine: Engine, task: Task, *, rule: StreamRule, max_streams: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        task: Task,
+        *,
+        rule: StreamRule,
+        max_streams: int,
+        node: str = "",
+        silence: Silence | None = None,
+        odd: str = "missing",
+        before_2000: str = "keep",
+    ) -> None:
+        """`node`: its name in alerts of sensors. `silence`: None = no stream ever is. `odd`: a
+        channel that is no number is "missing", or its sample "refuse"d; `before_2000`: so are
+        samples of those years, or "keep" them."""
         self.engine = engine
         self.task = task
         self.counts: Counter[str] = Counter()
@@ -107,19 +134,54 @@ class Monitor:
         """Sentences for the operator, each said once; the owner takes them."""
         self.samples = 0
         self.streams: dict[str, Stream] = {}
+        never = Silence(stale_after_s=math.inf, forget_after_s=math.inf)
+        self.silence = never if silence is None else silence
+        """Of streams that something has come of."""
         self._channels = engine.card.channel_names
         self._rule = rule
         self._max_streams = max_streams
+        self._odd = odd
+        self._before_2000 = before_2000
+        model = Model(name=engine.card.name, hash=engine.hash)
+        self._faults = Faults(engine.card, node, model, rule.sensors)
 
-    def take(self, samples: Iterable[tuple[str, RawSample]]) -> Outcome:
-        """Run samples, (stream name, sample) in order of arrival, and let the task hear of them."""
+    def take(self, samples: Iterable[tuple[str, RawSample]], *, now_s: float = 0.0) -> Outcome:
+        """Run samples, (stream name, sample) in order of arrival, and let the task hear of them.
+
+        now_s: on the clock of `look_at_clock`.
+        """
         backlog: dict[str, deque[Step]] = {}
+        outcome = Outcome()
         for name, sample in samples:
-            for step in self._admit(name, sample):
-                backlog.setdefault(name, deque()).append(step)
-        outcome = Outcome(alerts=[], scores={}, notices=[], streams={})
+            if steps := self._admit(name, sample, outcome, now_s):
+                backlog.setdefault(name, deque()).extend(steps)
+                self.silence.hear(name, now_s)
+        for name in backlog:
+            if self.streams[name].silent_since_s is not None:
+                self._end_silence(self.streams[name], outcome)
         while backlog:
             self._step(backlog, outcome)
+        return outcome
+
+    def look_at_clock(self, now_s: float) -> Outcome:
+        """Which streams have fallen silent, and which were silent so long that they are forgotten.
+
+        now_s: seconds on a clock that nobody sets.
+        """
+        outcome = Outcome()
+        for name, silent_s in self.silence.fall_silent(now_s):
+            if (stream := self.streams.get(name)) is None:  # it came with what was rolled back
+                self.silence.forget(name)
+                continue
+            if stream.silent_since_s is not None:  # before it was recalled
+                continue
+            onset_s = stream.silent_since_s = stream.last_s
+            fault = Fault(SILENT, None, True, onset_s + silent_s, onset_s, math.nan, 0)
+            outcome.alerts.append(self._faults.alert(fault, name))
+            outcome.streams[name] = None
+        for name, silent_s in self.silence.overdue(now_s):
+            self.counts["forgotten"] += 1
+            self._let_go(name, silent_s, outcome)
         return outcome
 
     def remove_stream(self, name: str) -> None:
@@ -127,10 +189,18 @@ class Monitor:
         stream = self.streams.pop(name)
         self.task.forget(name)
         self.engine.remove_stream(stream.row)
+        self.silence.forget(name)
 
     def state_of(self, name: str) -> StreamState:
         """What the state topic says of a stream."""
-        return self.task.state_of(self.streams[name])
+        stream = self.streams[name]
+        state = self.task.state_of(stream)
+        if stream.silent_since_s is not None:
+            state = StreamState(state="stale", score=None, since=state.since)
+        if stream.sensors is None or not (names := stream.sensors.names):
+            return state
+        faults = tuple(f"{self._channels[c]}: {kind}" for c, kind in names)
+        return msgspec.structs.replace(state, faults=faults)
 
     def remember(self, name: str) -> bytes:
         """All that is known of a stream, for `recall`."""
@@ -153,12 +223,17 @@ class Monitor:
             raise
         self.streams[name] = stream
 
+    def begin_silence(self, now_s: float) -> None:
+        """Streams that were recalled have been heard of now: what was before is not known."""
+        for name in self.streams:
+            self.silence.hear(name, now_s)
+
     def forget_all(self) -> None:
         """As if nothing had come yet; what was counted stays."""
         for name, stream in self.streams.items():
             self.engine.remove_stream(stream.row)
             self.task.forget(name)
-        self.streams.clear()
+        self.streams.clear()  # but not when they were heard
 
     def _states(self, packed: bytes) -> dict[str, Floats]:
         """The numbers of every state in the card's order → the states. Raises ValueError."""
@@ -172,32 +247,119 @@ class Monitor:
             first += size
         return found
 
-    def _admit(self, name: str, sample: RawSample) -> Iterable[Step]:
+    def _admit(
+        self, name: str, sample: RawSample, outcome: Outcome, now_s: float
+    ) -> Sequence[Step]:
         stream = self.streams.get(name)
         try:
             x = sample.row(self._channels)
+            if sample.odd is not None:
+                self._look_at_odd(name, sample.odd)
+            if sample.time_s < YEAR_2000_S:
+                self._look_at_year(name)
         except PayloadError as exc:
-            self.counts[exc.reason] += 1
-            if self.counts[exc.reason] == 1:
-                self.remarks.append(f"{name}: {exc} (said once, then counted)")
+            self._remark(exc.reason, f"{name}: {exc}")
             return ()
         if stream is None:
-            if len(self.streams) >= self._max_streams:
-                self.counts["too_many_streams"] += 1
+            if not self._has_room(outcome, now_s):
                 return ()
             stream = Stream(name, self.engine.add_stream(), self._rule)
             stream.absent = set(range(len(self._channels)))
             self.streams[name] = stream
             self.task.begin(stream)
-        return stream.admit(sample.time_s, x, seq=sample.seq, counts=self.counts)
+        steps = stream.admit(
+            sample.time_s,
+            x,
+            seq=sample.seq,
+            counts=self.counts,
+            is_again=sample.is_again,
+            is_stamped=sample.is_stamped,
+            heard_s=sample.heard_s,
+        )
+        if stream.sensors is not None and stream.sensors.faults:
+            self._say_faults(stream, outcome)
+        return steps
+
+    def _look_at_odd(self, name: str, odd: Mapping[str, str]) -> None:
+        """What is no number: nobody's business under other keys, a missing value of a channel.
+        Raises PayloadError if that is to be refused."""
+        for key, what in odd.items():
+            if key not in self._channels:
+                self.counts["ignored"] += 1
+                continue
+            reason = PayloadError("not_a_number", f"{key}: expected a number or null, got {what}")
+            if self._odd == "refuse":
+                raise reason
+            self._remark("not_a_number", f"{name}: {reason}; taken as missing")
+
+    def _look_at_year(self, name: str) -> None:
+        """A time before 2000 is of a clock that was never set. Raises PayloadError if refused."""
+        reason = PayloadError("before_2000", "the sender's clock seems not to be set")
+        if self._before_2000 == "refuse":
+            raise reason
+        self._remark("before_2000", f"{name}: {reason}; its times are kept as they are")
+
+    def _remark(self, reason: str, sentence: str) -> None:
+        """Count it; say the first of each kind, so that a flood does not fill the log."""
+        self.counts[reason] += 1
+        if self.counts[reason] == 1:
+            self.remarks.append(f"{sentence} (said once, then counted)")
+
+    def _say_faults(self, stream: Stream, outcome: Outcome) -> None:
+        assert stream.sensors is not None
+        outcome.alerts += [self._faults.alert(one, stream.name) for one in stream.sensors.faults]
+        outcome.streams[stream.name] = None
+        stream.sensors.faults.clear()
+
+    def _has_room(self, outcome: Outcome, now_s: float) -> bool:
+        """For one stream more. Only one that is silent makes room, the longest first: else whoever
+        makes names up could drive all others out."""
+        if len(self.streams) < self._max_streams:
+            return True
+        while found := self.silence.longest_silent(now_s):
+            if found[0] in self.streams:
+                self.counts["made_room"] += 1
+                self._let_go(*found, outcome)
+                return True
+            self.silence.forget(found[0])  # it came with what was rolled back
+        self.counts["too_many_streams"] += 1
+        return False
+
+    def _let_go(self, name: str, silent_s: float, outcome: Outcome) -> None:
+        """A silent stream is forgotten: what was on goes off."""
+        stream = self.streams[name]
+        self._end_silence(stream, outcome, forgotten_after_s=silent_s)
+        self.task.start_afresh(stream, outcome)
+        if stream.sensors is not None:
+            stream.sensors.end()
+            self._say_faults(stream, outcome)
+        self.remove_stream(name)
+        outcome.streams.pop(name, None)
+        outcome.forgotten.append(name)
+
+    def _end_silence(
+        self, stream: Stream, outcome: Outcome, *, forgotten_after_s: float | None = None
+    ) -> None:
+        onset_s, time_s = stream.silent_since_s, stream.last_s
+        assert onset_s is not None
+        stream.silent_since_s = None
+        if is_forgotten := forgotten_after_s is not None:
+            time_s = onset_s + forgotten_after_s
+        fault = Fault(SILENT, None, False, time_s, onset_s, math.nan, 0, is_forgotten=is_forgotten)
+        outcome.alerts.append(self._faults.alert(fault, stream.name))
+        outcome.streams[stream.name] = None
 
     def _step(self, backlog: dict[str, deque[Step]], outcome: Outcome) -> None:
         """One call of the graph: as many streams side by side, and as far along time, as go
         together. Streams with a longer backlog go on in the next call."""
         names = list(backlog)
         for name in names:
-            if backlog[name][0].is_fresh:
+            first = backlog[name][0]
+            if first.is_fresh:
                 self._start_afresh(self.streams[name], outcome)
+            elif first.shift_s:
+                self.streams[name].shift(first.shift_s)
+                self.task.shift(self.streams[name], first.shift_s)
         length = min(LONGEST_CHUNK, *(_run_length(steps) for steps in backlog.values()))
         taken = [[backlog[name].popleft() for _ in range(length)] for name in names]  # N × T
         values = [[steps[t].x for steps in taken] for t in range(length)]
@@ -244,8 +406,10 @@ class Monitor:
 
 
 def _run_length(steps: deque[Step]) -> int:
-    """Rows until the next fresh start."""
+    """Rows until the next fresh start, or the next step of the clock."""
     length = 1
-    while length < min(len(steps), LONGEST_CHUNK) and not steps[length].is_fresh:
+    while length < min(len(steps), LONGEST_CHUNK) and not (
+        steps[length].is_fresh or steps[length].shift_s
+    ):
         length += 1
     return length

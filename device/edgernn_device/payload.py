@@ -1,5 +1,6 @@
 """Bytes of one message → samples: a JSON object each, or a list of them. No clock, no socket."""
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -34,6 +35,14 @@ class RawSample(msgspec.Struct, frozen=True):
     """The sender's running number, if it sends one."""
     values: dict[str, float]
     """Every number in the object by its key; NaN where the sender wrote null."""
+    odd: dict[str, str] | None = None
+    """Keys of what is neither a number nor null, and what it is; None without any."""
+    is_stamped: bool = False
+    """Sent without a time: `time_s` is that of its arrival."""
+    is_again: bool = False
+    """The broker says that it may have delivered it before."""
+    heard_s: float = math.nan
+    """When it came, on a clock that nobody sets; NaN = unknown."""
 
     def row(self, channels: Sequence[str]) -> list[float]:
         """C values in the detector's order, NaN for a channel that was not sent.
@@ -41,60 +50,91 @@ class RawSample(msgspec.Struct, frozen=True):
         Raises PayloadError if not one of the channels was sent.
         """
         values = self.values
-        if not any(name in values for name in channels):
-            found = ", ".join(sorted(values)[:8]) or "no value"
+        try:
+            return [values[name] for name in channels]
+        except KeyError:
+            sent = values.keys() | (self.odd or {}).keys()
+        if sent.isdisjoint(channels):
+            found = ", ".join(sorted(sent)[:8]) or "no value"
             raise PayloadError("no_channel", f"has {found}; expected {', '.join(channels)}")
         return [values.get(name, math.nan) for name in channels]
 
 
-def decode(payload: bytes, *, received_s: float) -> list[RawSample]:
-    """The samples of one message; a sample without a time gets `received_s`, seconds since 1970.
+def decode(
+    payload: bytes,
+    *,
+    received_s: float,
+    period_s: float = 0.0,
+    heard_s: float = math.nan,
+    is_again: bool = False,
+) -> list[RawSample]:
+    """The samples of one message; a sample without a time gets `received_s`, seconds since 1970, in
+    a list those before it `period_s` less each. The rest is noted in each sample.
 
-    Raises PayloadError for anything that is not an object of numbers or a list of such objects.
-    A message is taken whole or not at all.
+    Raises PayloadError for anything that is not an object or a list of objects, or has a time or
+    running number that is none. A message is taken whole or not at all.
     """
     if len(payload) > LARGEST_PAYLOAD:
         raise PayloadError("too_large", f"{len(payload)} bytes, at most {LARGEST_PAYLOAD}")
     try:
         content = msgspec.json.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise PayloadError("not_json", str(exc)) from exc
+        content = _lenient(payload, exc)
     if isinstance(content, dict):
-        return [_sample(content, received_s)]
+        return [_sample(content, received_s, heard_s, is_again)]
     if isinstance(content, list) and content:
-        return [_sample(item, received_s) for item in content]
+        first_s = max(received_s - (len(content) - 1) * period_s, 0.0)
+        return [
+            _sample(item, first_s + i * period_s, heard_s, is_again)
+            for i, item in enumerate(content)
+        ]
     raise PayloadError("not_samples", f"expected an object or a list of them, got {_kind(content)}")
 
 
-def _sample(item: object, received_s: float) -> RawSample:
+def _lenient(payload: bytes, refusal: Exception) -> object:
+    """NaN and Infinity are no JSON, yet Python and many a small device write them."""
+    try:
+        if b"NaN" in payload or b"Infinity" in payload:
+            return json.loads(payload.decode())
+    except (ValueError, RecursionError) as exc:
+        raise PayloadError("not_json", str(exc)) from exc
+    raise PayloadError("not_json", str(refusal)) from refusal
+
+
+def _sample(item: object, time_s: float, heard_s: float, is_again: bool) -> RawSample:
     if not isinstance(item, dict):
         raise PayloadError("not_samples", f"expected an object, got {_kind(item)}")
-    time_s: float = received_s
+    is_stamped = True
     seq: int | None = None
     values: dict[str, float] = {}
+    odd: dict[str, str] | None = None
     for key, value in item.items():
         if type(value) is float and key not in RESERVED:  # nearly all of them
             values[key] = value
         elif key in TIME_KEYS:
-            time_s = _time(value)
+            time_s, is_stamped = _time(value), False
         elif key == SEQ_KEY:
             seq = _seq(value)
         elif value is None:
             values[key] = math.nan
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            values[key] = _number(key, value)
         else:
-            raise PayloadError(
-                "not_a_number", f"{key}: expected a number or null, got {_kind(value)}"
-            )
-    return RawSample(time_s=time_s, seq=seq, values=values)
+            number = _number(value)
+            if number is None:
+                odd = odd or {}
+                odd[key] = _kind(value)
+            else:
+                values[key] = number
+    return RawSample(time_s, seq, values, odd, is_stamped, is_again, heard_s)
 
 
-def _number(key: str, value: float) -> float:
+def _number(value: object) -> float | None:
+    """None for what is none, and for an integer of more than 308 digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
     try:
         return float(value)
-    except OverflowError as exc:  # an integer of more than 308 digits
-        raise PayloadError("not_a_number", f"{key}: an integer too large for a float") from exc
+    except OverflowError:
+        return None
 
 
 def _time(value: object) -> float:
@@ -123,4 +163,6 @@ def _kind(value: object) -> str:
         bool: "true or false",
         type(None): "null",
     }
+    if isinstance(value, int) and abs(value) >= 10**17 and not isinstance(value, bool):
+        return "an integer too large"
     return names.get(type(value), f"the number {value}" if isinstance(value, int | float) else "?")

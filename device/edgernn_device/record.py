@@ -179,12 +179,22 @@ def _samples(
             if stream is not None:
                 samples = decode(message.payload, received_s=time.time())
                 found += [(stream, sample) for sample in samples]
+                _count_odd(samples, topic=message.topic, refused=refused)
         except (TopicError, PayloadError) as exc:
             reason = exc.reason if isinstance(exc, PayloadError) else "bad_stream_name"
             if not refused[reason]:
                 logger.warning("%s: refused: %s", ascii(message.topic), ascii(str(exc)))
             refused[reason] += 1
     return found
+
+
+def _count_odd(samples: Iterable[RawSample], *, topic: str, refused: Counter[str]) -> None:
+    """Values that are no numbers are left out of their samples."""
+    for sample in samples:
+        for key, what in (sample.odd or {}).items():
+            if not refused["not_a_number"]:
+                logger.warning("%s: %s is %s: not recorded", ascii(topic), ascii(key)[:128], what)
+            refused["not_a_number"] += 1
 
 
 def _is_parquet(path: Path) -> bool:

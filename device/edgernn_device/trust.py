@@ -118,7 +118,9 @@ def _check_signature(model: bytes, keys: tuple[PublicKey, ...], where: str) -> N
         ) from exc
     content, signature = split(model)
     if signature is None:
-        raise EdgernnError(f"{where}: not signed, as trusted keys ask for; see `edgernn sign`")
+        raise EdgernnError(
+            f"{where}: not signed as trusted keys ask for, or cut off; see `edgernn sign`"
+        )
     named = [key for key in keys if key.id == signature.key_id]
     if not named:
         known = ", ".join(key.id for key in keys)

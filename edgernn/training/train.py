@@ -22,6 +22,7 @@ from edgernn.nets.heads import HeadConfig
 from edgernn.nets.model import Model
 from edgernn.recording import Recording, Track, check_readable
 from edgernn.run import HEALTHY, EpochLoss, Run, build_model
+from edgernn.spans import longest_still
 from edgernn.spill import IN_MEMORY, Spill
 from edgernn.training.checkpoint import Checkpoint, Origin
 from edgernn.training.fit import ALONE, fit, fit_scaling
@@ -273,8 +274,9 @@ def _channels(recording: Recording, pieces: Sequence[Track], spill: Spill) -> tu
     ends = [(np.fmin.reduce(p.x), np.fmax.reduce(p.x)) for p in spill.one_by_one(pieces)]
     low = np.fmin.reduce([one[0] for one in ends])  # (C,), without what is missing
     high = np.fmax.reduce([one[1] for one in ends])
+    still = np.max([longest_still(piece.x) for piece in spill.one_by_one(pieces)], axis=0)  # (C,)
     return tuple(
-        Channel(name, unit, float(low[c]), float(high[c]))
+        Channel(name, unit, float(low[c]), float(high[c]), int(still[c]))
         for c, (name, unit) in enumerate(zip(recording.channels, recording.units, strict=True))
     )
 

@@ -91,7 +91,7 @@ def choose(rows: Sequence[Measured], goal: str, budget: Budget) -> Measured:
     """The best by `goal` of those inside the budget. Raises EdgernnError if there is none."""
     inside = [row for row in rows if not row.misses]
     if not inside:
-        said = "; ".join(f"{row.name} misses {missed(row)}" for row in rows)
+        said = "; ".join(f"{row.name!r} misses {missed(row)}" for row in rows)
         raise EdgernnError(
             f"refused: no candidate is inside the budget ({describe(budget)}); no file written: "
             f"{said}"

@@ -12,7 +12,7 @@ from edgernn_device.engine import Engine
 from edgernn_device.keys import public_key, read_private_key, sign
 from edgernn_export.artefact import QUANTIZATIONS, accepted, build_artefact
 from edgernn_export.choice import GOALS
-from edgernn_export.select import AUTO, Wish, select
+from edgernn_export.select import AUTO, TRAINED, Wish, select
 
 DECISIONS = {
     "anomaly": (", 0 alarms flipped", ("score",)),
@@ -84,8 +84,12 @@ def export(
     run = load_run(run_folder)
     make_folder(output.parent)
     torch.set_num_threads(run.config.training.threads)
+    proven_against = "the trained detector"
     if quantize == AUTO or budget is not None or labelled is not None or qat:
-        artefact, proof = accepted(select(run, run_folder, wish, say=click.echo))
+        chosen = select(run, run_folder, wish, say=click.echo)
+        artefact, proof = accepted(chosen.candidate)
+        if chosen.name.endswith(TRAINED):
+            proven_against = "the model that was trained on, which the table judges"
     else:
         artefact, proof = build_artefact(run, quantization=quantize)
     quantize = Engine(artefact).card.quantization
@@ -96,7 +100,7 @@ def export(
     if key is not None:
         click.echo(f"signed by key {public_key(key).id}")
     same, shown = DECISIONS[run.card.task]
-    click.echo(f"proven over {proof.samples:,} samples against the trained detector{same}:")
+    click.echo(f"proven over {proof.samples:,} samples against {proven_against}{same}:")
     for deviation in proof.largest:
         if deviation.what in shown:
             click.echo(f"  {deviation}")

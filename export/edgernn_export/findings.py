@@ -96,13 +96,22 @@ def plot_quality(path: Path, rows: Sequence[Measured], chosen: str | None, *, la
             look = _look(row, chosen)
             size_kb = row.size_bytes / 1e3
             difference = max(row.quality.difference, 1e-6)
-            axes.plot(size_kb, difference, "o", ms=8, color=look, clip_on=False)
-            below = "+" in row.name  # beside the one of the same size that it was made from
+            is_again = "+" in row.name  # of the same size as the one that it was made from
+            size = 11 if is_again else 8
+            axes.plot(
+                size_kb,
+                difference,
+                "o",
+                ms=size,
+                color=look,
+                clip_on=False,
+                zorder=1 if is_again else 2,
+            )
             axes.annotate(
                 row.name,
                 (size_kb, difference),
                 textcoords="offset points",
-                xytext=(8, -11 if below else 4),
+                xytext=(8, -12 if is_again else 4),
             )
         axes.set_yscale("log")
         axes.set_xlim(0, 1.15 * max(row.size_bytes for row in rows) / 1e3)

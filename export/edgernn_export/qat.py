@@ -33,9 +33,11 @@ from edgernn.training.fit import best_of, fit, mean_loss
 from edgernn.training.stretches import read_recordings, side_by_side, split
 from edgernn.training.train import hash_samples, make_lessons
 from edgernn_export.artefact import Source
+from edgernn_export.dynamic import compute_in_integers
 from edgernn_export.quantize import plan
 from edgernn_export.rounding import rounded_weight
 from edgernn_export.storage import LEAST_SCALE, Floats, largest_of
+from edgernn_export.weights import find_weights
 
 EPOCHS = 8
 STREAMS = 8
@@ -154,6 +156,10 @@ def _round_weights(model: nn.Module, source: Source, mode: str) -> list[tuple[nn
     """Round each weight that `mode` stores as integers while the model trains, beginning with what
     the exporter makes of it."""
     kinds = plan(source.graph.graph, mode, is_tight=False)
+    if mode == "int8-dynamic":
+        twin = copy.deepcopy(source.graph)
+        computed = compute_in_integers(twin, find_weights(twin.graph), source.moments)
+        kinds |= dict.fromkeys(computed, "int8")  # also at the edge
     before = {t.name: numpy_helper.to_array(t) for t in source.graph.graph.initializer}
     weights = [(before[name], kind, source.moments, name) for name, kind in kinds.items()]
     model.requires_grad_(False)  # biases carry the calibrated spread: they stay

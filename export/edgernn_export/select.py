@@ -11,7 +11,7 @@ from edgernn.layout import Columns
 from edgernn.recording import Recording, read_recording
 from edgernn.run import Run
 from edgernn.settings import check_is_writable
-from edgernn_export.artefact import QUANTIZATIONS, Candidate, prepare
+from edgernn_export.artefact import QUANTIZATIONS, prepare
 from edgernn_export.budget import parse_budget
 from edgernn_export.choice import (
     Examined,
@@ -44,7 +44,7 @@ class Wish:
     is_qat: bool
 
 
-def select(run: Run, folder: Path, wish: Wish, *, say: Callable[[str], None]) -> Candidate:
+def select(run: Run, folder: Path, wish: Wish, *, say: Callable[[str], None]) -> Measured:
     """Measure what was asked for, beside float32, and take the best inside the budget.
 
     The table and pictures go into the run folder, also where nothing is chosen: then an
@@ -66,7 +66,13 @@ def select(run: Run, folder: Path, wish: Wish, *, say: Callable[[str], None]) ->
     examined: dict[str, Examined] = {}
     for mode in modes:
         say(f"{mode}: building, proving")
-        examined[mode] = build_and_examine(source, mode, exam, budget)
+        try:
+            examined[mode] = build_and_examine(source, mode, exam, budget)
+        except EdgernnError as exc:
+            if not is_auto:
+                raise
+            say(f"{mode}: left out: {exc}")
+            continue
         is_rounded = mode not in ("none", "float16")
         if wish.is_qat and is_rounded and loses_too_much(*examined[mode], budget):
             say(f"{mode}: outside the budget; training on for {EPOCHS} epochs")
@@ -82,7 +88,7 @@ def select(run: Run, folder: Path, wish: Wish, *, say: Callable[[str], None]) ->
         _show(run, folder, rows, None, say)
         raise
     _show(run, folder, rows, chosen.name, say)
-    return chosen.candidate
+    return chosen
 
 
 def _show(

@@ -2,16 +2,23 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cards import CARD, make_card
 
 from edgernn.alarm import Limits
-from edgernn.card import AlarmRule
+from edgernn.card import AlarmRule, Card, Channel
 from edgernn.errors import EdgernnError
 from edgernn.settings import read_settings
-from edgernn_device.config import AgentConfig, AlarmConfig, InputConfig
-from edgernn_device.stream import StreamRule
+from edgernn_device.config import (
+    AgentConfig,
+    AlarmConfig,
+    ChannelConfig,
+    InputConfig,
+    SensorsConfig,
+)
+from edgernn_device.sensors import NEVER, ChannelRule, SensorRule
 
 
 def read(folder: Path, text: str) -> AgentConfig:
@@ -43,6 +50,18 @@ def test_only_a_model_must_be_there(tmp_path: Path) -> None:
         ("input", "max_streams = 0", "expected 1–10000000, got 0"),
         ("input", "max_gap_s = -0.5", "expected 0–inf, got -0.5"),
         ("input", "stale_after_s = 0", "expected 0.1–inf, got 0"),
+        ("input", "forget_after_s = 0.5", "expected 1–inf, got 0.5"),
+        ("input", 'resample = "max"', "expected one of off, last, mean, got 'max'"),
+        ("input", 'not_a_number = "guess"', "expected one of missing, refuse, got 'guess'"),
+        ("input", 'before_2000 = ""', "expected one of keep, refuse, got ''"),
+        ("sensors", "stuck_factor = -1", "expected 0–inf, got -1"),
+        ("sensors", "stuck_after = 1", "expected 2–1000000000, got 1"),
+        ("sensors", "range_margin = nan", "expected 0–inf, got nan"),
+        ("sensors", "range_after = 0", "expected 1–1000000, got 0"),
+        ("sensors", "silent_after = -1", "expected 0–1000000000, got -1"),
+        ("channels.flow", "low = inf", "expected a finite number, got inf"),
+        ("channels.flow", "stuck_after = 1", "expected 0 or 2 or more, got 1"),
+        ("channels.flow", "silent_after = -1", "expected 0 or more, got -1"),
         ("output", "score_every_s = -1", "expected 0–inf, got -1"),
         ("output", "health_every_s = 0", "expected 0.1–86400, got 0"),
         ("output", "health_every_s = inf", "expected 0.1–86400, got inf"),
@@ -55,7 +74,7 @@ def test_a_value_out_of_range_is_refused_with_its_path(
     assert found == f"{table}.{line.split(maxsplit=1)[0]}: {expected}"
 
 
-@pytest.mark.parametrize("table", ["broker", "input", "output", "alarm"])
+@pytest.mark.parametrize("table", ["broker", "input", "sensors", "output", "alarm"])
 def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path, table: str) -> None:
     found = refusal(tmp_path, f'model = "a.onnx"\n[{table}]\ncolour = 1\n')
     assert found.startswith(f"{table}: unknown key `colour`; expected ")
@@ -81,9 +100,9 @@ def test_a_budget_that_makes_no_sense_is_refused_with_its_path() -> None:
 
 def test_gaps_are_bridged_as_the_artefact_says_unless_this_file_says_otherwise() -> None:
     card = make_card(period_s=0.5, max_gap_s=7.0)
-    assert AgentConfig(model="a").stream_rule(card) == StreamRule(0.5, card.warm_up, 7.0)
+    assert AgentConfig(model="a").stream_rule(card).max_gap_s == 7.0
     config = AgentConfig(model="a", input=InputConfig(max_gap_s=0.0))
-    assert config.stream_rule(card) == StreamRule(0.5, card.warm_up, 0.0)
+    assert config.stream_rule(card).max_gap_s == 0.0
 
 
 @pytest.mark.parametrize(("period_s", "stale_after_s"), [(0.01, 10.0), (1.0, 30.0), (60.0, 1800.0)])
@@ -98,3 +117,65 @@ def test_a_gap_too_long_to_bridge_in_memory_is_refused() -> None:
     config = AgentConfig(model="a", input=InputConfig(max_gap_s=math.inf))
     with pytest.raises(EdgernnError, match=r"input\.max_gap_s: expected at most 10000 s"):
         config.stream_rule(make_card())
+
+
+FLOW = Channel("flow", "l/min", 40.0, 120.0, 1)
+HEAT = Channel("heat", "", 20.0, 20.0, 900)
+OLD = Channel("old", "", 0.0, 1.0)
+SENSED = make_card(channels=(FLOW, HEAT, OLD))
+
+
+def rule_of(card: Card = SENSED, **parts: Any) -> SensorRule:
+    return AgentConfig(model="a", **parts).sensor_rule(card)
+
+
+def test_a_sensor_is_stuck_after_ten_times_what_training_saw_and_at_least_a_minute() -> None:
+    rule = rule_of()
+    assert [one.stuck_after for one in rule.channels] == [60, 9000, 0]
+    assert rule.stuck_after == (59, 8999, NEVER)
+
+
+def test_a_channel_of_which_an_older_artefact_says_nothing_is_stuck_only_if_this_file_says_so() -> (
+    None
+):
+    said = rule_of(channels={"old": ChannelConfig(stuck_after=5)})
+    assert said.channels[2].stuck_after == 5
+
+
+def test_a_value_is_far_off_ten_ranges_of_training_outside_it() -> None:
+    rule = rule_of()
+    assert (rule.channels[0].usual_low, rule.channels[0].usual_high) == (-760.0, 920.0)
+    assert rule.channels[1] == ChannelRule(stuck_after=9000, silent_after=60)  # it never changed
+
+
+def test_sensors_rules_are_off_at_zero() -> None:
+    off = SensorsConfig(stuck_factor=0.0, range_margin=0.0, silent_after=0)
+    assert set(rule_of(sensors=off).channels) == {ChannelRule()}
+
+
+def test_what_is_known_of_a_channel_stands_before_what_was_learnt() -> None:
+    known = ChannelConfig(low=0.0, high=250.0, stuck_after=0, silent_after=7)
+    (flow, *_) = rule_of(channels={"flow": known}).channels
+    assert (flow.low, flow.high, flow.stuck_after, flow.silent_after) == (0.0, 250.0, 0, 7)
+
+
+def test_a_range_that_is_none_is_refused(tmp_path: Path) -> None:
+    found = refusal(tmp_path, 'model = "a"\n[channels.flow]\nlow = 5\nhigh = 5\n')
+    assert found == "channels.flow.high: expected more than low, 5, got 5"
+
+
+def test_a_channel_that_the_artefact_does_not_have_is_refused() -> None:
+    with pytest.raises(EdgernnError, match=r"^channels\.folw: expected one of flow, heat, old$"):
+        rule_of(channels={"folw": ChannelConfig()})
+
+
+def test_a_stream_is_not_forgotten_before_it_is_silent() -> None:
+    config = AgentConfig(model="a", input=InputConfig(forget_after_s=20.0))
+    with pytest.raises(EdgernnError, match=r"input\.forget_after_s: expected at least 30"):
+        config.silence(CARD)
+
+
+def test_a_value_held_for_too_long_is_refused() -> None:
+    config = AgentConfig(model="a", input=InputConfig(hold_s=1e6))
+    with pytest.raises(EdgernnError, match=r"input\.hold_s: expected at most 10000 s"):
+        config.stream_rule(CARD)

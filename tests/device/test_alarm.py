@@ -208,3 +208,18 @@ def test_an_alert_is_critical_a_thousand_times_above_the_threshold() -> None:
     limits = make_limits(enter=5.0)
     assert limits.severity(5.0 + CRITICAL_ABOVE) == "critical"
     assert limits.severity(math.nextafter(5.0 + CRITICAL_ABOVE, 0)) == "warning"
+
+
+@pytest.mark.parametrize("by_s", [-1e9, -5.0, 5.0, 1e9])
+def test_a_clock_that_is_set_changes_no_duration(by_s: float) -> None:
+    limits = make_limits(min_duration_s=2, recover_s=3, cooldown_s=10)
+    scores = [HIGH] * 5 + [LOW] * 8 + [HIGH] * 12
+    alarm, steady = Alarm(limits), run(Alarm(limits), scores)
+    edges = []
+    for cut in range(0, len(scores), 4):
+        edges += run(alarm, scores[cut : cut + 4], start_s=cut + by_s * (cut // 4))
+        alarm.shift(by_s)
+    assert [(e.is_on, e.time_s - e.onset_s) for e in edges] == [
+        (e.is_on, e.time_s - e.onset_s) for e in steady
+    ]
+    assert len(edges) == 3

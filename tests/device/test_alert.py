@@ -63,6 +63,7 @@ def test_an_alert_has_these_keys_as_json() -> None:
         "id": "pi/pump:2026-11-21T10:15:00.000Z:on",
         "node": "pi",
         "stream": "pump",
+        "kind": "anomaly",
         "edge": "on",
         "onset": "2026-11-21T10:15:00.000Z",
         "time": "2026-11-21T10:15:02.000Z",

@@ -46,7 +46,7 @@ DETECTORS = st.builds(
     task=st.just("anomaly"),
     network=WORDS,
     channels=st.lists(
-        st.builds(Channel, WORDS, WORDS, NUMBERS, NUMBERS),
+        st.builds(Channel, WORDS, WORDS, NUMBERS, NUMBERS, st.integers(0, 10**9)),
         min_size=1,
         max_size=4,
         unique_by=lambda channel: channel.name,
@@ -96,6 +96,14 @@ def refusal(text: str | bytes) -> str:
 @given(CARDS)
 def test_a_card_is_the_same_after_writing_and_reading(card: Card) -> None:
     assert decode_card(encode_card(card), where="a") == card
+
+
+def test_a_card_of_before_says_nothing_of_how_long_a_channel_stood_still() -> None:
+    fields = msgspec.to_builtins(CARD)
+    for channel in fields["channels"]:
+        del channel["longest_still"]
+    found = decode_card(msgspec.json.encode(fields), where="a")
+    assert [channel.longest_still for channel in found.channels] == [0, 0]
 
 
 def test_a_newer_card_asks_for_a_newer_edgernn() -> None:
@@ -150,6 +158,8 @@ DELAY = "delay must be from 0 to warm_up"
 EMPTY_SHAPE = "a state with an empty shape"
 OUTSIDE = "a tail outside its range"
 LENGTHS = "knots and scores differ in length"
+FALLING = "knots that do not rise"
+TOO_LARGE = "states of more than 4,000,000 numbers a stream"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +167,10 @@ LENGTHS = "knots and scores differ in length"
     [
         ({"channels": ()}, "no channels"),
         ({"channels": (FLOW, FLOW)}, TWO_NAMES),
+        (
+            {"channels": (msgspec.structs.replace(FLOW, longest_still=-1),)},
+            "longest_still must not be negative",
+        ),
         ({"period_s": 0.0}, "period_s must be above 0"),
         ({"period_s": -1.0}, "period_s must be above 0"),
         ({"max_gap_s": -1.0}, "max_gap_s must not be negative"),
@@ -173,6 +187,10 @@ LENGTHS = "knots and scores differ in length"
         ({"horizon": 3}, HORIZON),
         ({"task": "forecast", "tails": ()}, HORIZON),
         ({"tails": (make_tail(knots=TAIL.knots[:-1]),)}, LENGTHS),
+        ({"tails": (make_tail(knots=(), scores=()),)}, FALLING),
+        ({"tails": (make_tail(knots=TAIL.knots[::-1]),)}, FALLING),
+        ({"states": (State("state.layer.0.h", (2001, 2000), 0.0),)}, TOO_LARGE),
+        ({"tolerance": -0.1}, "tolerance must not be negative"),
         ({"tails": (TAIL, make_tail(shape=0.0))}, OUTSIDE),
         ({"tails": (make_tail(scale=-1.0),)}, OUTSIDE),
         ({"tails": (make_tail(extremal_index=0.0),)}, OUTSIDE),

@@ -102,7 +102,7 @@ def test_a_new_stream_takes_the_place_of_a_stale_one_of_which_nothing_is_left(
             say("young")
         say("new")
         listener.wait_for(lambda: bool(listener.messages.get("edgernn/pi/new/state")), "not new")
-        health = health_when(listener, lambda h: h["dropped"].get("forgotten_streams"))
+        health = health_when(listener, lambda h: h["dropped"].get("made_room"))
         assert health["streams"] == 2
         listener.wait_for(lambda: listener.last(f"edgernn/pi/{OLD}/state") == "", "still retained")
         stop.set()

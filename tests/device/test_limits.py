@@ -1,4 +1,4 @@
-"""Bounds that hold against anybody: streams, log lines, what is said again, what hangs."""
+"""Bounds that hold against anybody: log lines, what is said again, what hangs."""
 
 import logging
 import threading
@@ -11,32 +11,6 @@ from hypothesis import strategies as st
 from edgernn_device.attempt import Attempt
 from edgernn_device.log_rate import LogRate
 from edgernn_device.retained import AHEAD, Retained
-from edgernn_device.roster import Roster
-
-# ---- streams
-
-
-def test_the_longest_silent_go_first() -> None:
-    roster = Roster(silent_s=10)
-    for now_s, name in enumerate("abcab"):
-        roster.hear([name], now_s)
-    assert roster.longest_silent(2, 100) == ["c", "a"]
-
-
-def test_nobody_who_was_heard_lately_has_to_go() -> None:
-    roster = Roster(silent_s=10)
-    roster.hear("ab", 0)
-    roster.hear("c", 5)
-    assert roster.longest_silent(9, 9.5) == []
-    assert roster.longest_silent(9, 10) == ["a", "b"]
-
-
-def test_a_forgotten_stream_is_not_named_again() -> None:
-    roster = Roster(silent_s=0)
-    roster.hear("ab", 0)
-    roster.forget("a")
-    assert (roster.longest_silent(9, 1), len(roster)) == (["b"], 1)
-
 
 # ---- log lines
 

@@ -182,7 +182,7 @@ def test_hostile_keys_become_no_channels() -> None:
 def test_live_samples_are_written_and_junk_is_counted(mosquitto: Mosquitto, tmp_path: Path) -> None:
     path = tmp_path / "live.csv"
     with recording(path, mosquitto, max_samples=3) as results, publishing(mosquitto) as publish:
-        publish({"time": START_S, "x": 1})
+        publish({"time": START_S, "x": 1, "note": "text"})
         publish(b"\x00 not json", count=2)
         publish({"time": START_S, "x": 1})
         publish({"time": START_S, "x": 1}, stream="cmd")
@@ -195,7 +195,7 @@ def test_live_samples_are_written_and_junk_is_counted(mosquitto: Mosquitto, tmp_
     ]
     (done,) = results
     assert (done.samples, done.streams, done.repeated, done.ended_by) == (3, 2, 1, "samples")
-    assert done.refused == {"not_json": 2, "bad_stream_name": 1}
+    assert done.refused == {"not_json": 2, "bad_stream_name": 1, "not_a_number": 1}
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -91,7 +91,9 @@ def test_a_signed_artefact_runs_in_bare_onnx_runtime_as_the_unsigned_does(
 
 
 def test_an_unsigned_artefact_is_refused(unsigned: bytes, seen: list[bytes]) -> None:
-    assert refusal(unsigned) == ("a.onnx: not signed, as trusted keys ask for; see `edgernn sign`")
+    assert refusal(unsigned) == (
+        "a.onnx: not signed as trusted keys ask for, or cut off; see `edgernn sign`"
+    )
     assert seen == []
 
 
@@ -308,7 +310,8 @@ def test_the_agent_refuses_at_its_start_what_no_trusted_key_signed(
     done = edgernn("agent", tmp_path / "agent.toml")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"edgernn: {tmp_path / 'a.onnx'}: not signed, as trusted keys ask for; see `edgernn sign`\n"
+        f"edgernn: {tmp_path / 'a.onnx'}: not signed as trusted keys ask for, or cut off; "
+        "see `edgernn sign`\n"
     )
 
 

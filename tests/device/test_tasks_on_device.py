@@ -231,3 +231,22 @@ def test_lines_for_a_person() -> None:
         "1970-01-01T00:00:00.000Z  pi/a  forecast  flow 10 … 30 ± 0.5 l/min in 30 s  "
         "heat 11 … 31 ± 0.5 in 30 s"
     )
+
+
+def test_a_clock_that_is_set_leaves_when_the_next_forecast_is_due() -> None:
+    task = Forecasts(engine_of(FORECASTER), every_s=60.0, node="pi")
+    feed = Feed(task, period_s=10.0)
+    said = [np.zeros((4, 3, 2)), np.ones((4, 3, 2))]
+    feed.send(said)
+    feed._now_s += 1e6
+    task.shift(feed.stream, 1e6)
+    feed.send(said)
+    assert [one.time for one in feed.forecasts] == [format_time(0.0), format_time(1e6 + 60.0)]
+
+
+def test_a_clock_that_is_set_takes_the_agreeing_samples_along() -> None:
+    feed = classes().send(sure("leak", "leak"))
+    feed._now_s += 20.0
+    feed.task.shift(feed.stream, 20.0)
+    feed.send(sure("leak"))
+    assert feed.classes == [("leak", "20", "22")]

@@ -69,6 +69,12 @@ def test_an_alert_is_one_line(mosquitto: Mosquitto) -> None:
     assert lines == [LINE, LINE.replace("ON ", "off").replace("critical", "warning ")]
 
 
+def test_a_sensors_alert_says_its_kind(mosquitto: Mosquitto) -> None:
+    with watching(mosquitto, count=1) as (lines, publish):
+        publish(ALERT | {"kind": "stuck", "severity": "warning", "sentence": "p7: flow is stuck."})
+    assert lines == ["2026-05-28T20:26:40.000Z  pi/p7  ON   warning   stuck   p7: flow is stuck."]
+
+
 def test_json_lines_are_what_was_sent_on_one_line(mosquitto: Mosquitto) -> None:
     with watching(mosquitto, count=1, as_json=True) as (lines, publish):
         publish(json.dumps(ALERT | {"sentence": "\x9b2J é"}, indent=2, ensure_ascii=False).encode())

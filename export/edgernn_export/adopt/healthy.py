@@ -13,6 +13,7 @@ from edgernn.card import Channel
 from edgernn.errors import EdgernnError
 from edgernn.recording import Recording, Track, read_recording, segments
 from edgernn.settings import read_text
+from edgernn.spans import longest_still
 
 Floats = NDArray[np.float32]
 
@@ -68,14 +69,15 @@ def read_healthy(path: Path, names: Sequence[str], *, period_s: float | None) ->
         for track in tracks
         for piece in segments(track, period_s=whole.period_s, max_gap_s=max_gap_s)
     ]
+    still = np.max([longest_still(piece.x) for piece in pieces], axis=0)  # (C,)
     spread = np.nanstd(together, axis=0, dtype=np.float64)  # (C,)
     centre: Floats = np.asarray(np.nanmean(together, axis=0, dtype=np.float64), np.float32)
     return Healthy(
         recording,
         tuple(pieces),
         tuple(
-            Channel(name, unit, float(np.nanmin(column)), float(np.nanmax(column)))
-            for name, unit, column in zip(names, units, together.T, strict=True)
+            Channel(name, unit, float(np.nanmin(column)), float(np.nanmax(column)), int(most))
+            for name, unit, column, most in zip(names, units, together.T, still, strict=True)
         ),
         centre,
         np.where(spread > 0, spread, 1.0).astype(np.float32),

@@ -102,7 +102,7 @@ def _samples(model: onnx.ModelProto, where: str) -> onnx.ValueInfoProto:
         raise EdgernnError(
             f"{where}: no LSTM, GRU or RNN node, only {kinds}. PyTorch's new exporter writes "
             "nn.RNN, and any recurrent layer of free length, as single steps: export with "
-            "torch.onnx.export(…, dynamo=False), or with a fixed length"
+            "torch.onnx.export(…, dynamo=False)"
         )
     for given in model.graph.input:
         if not given.type.HasField("tensor_type"):
