@@ -279,7 +279,7 @@ class Agent:
         that say when they were taken, later than all before, are new."""
         stream = self._monitor.streams.get(name)
         last_s = stream.last_s if stream else float("-inf")
-        news = [sample for sample in found if sample.is_stamped and sample.time_s > last_s]
+        news = [sample for sample in found if not sample.is_stamped and sample.time_s > last_s]
         if len(news) < len(found):
             self._refused["retained"] += len(found) - len(news)
         return news
