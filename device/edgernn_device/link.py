@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Literal
 
-from edgernn.errors import EdgernnError
+from edgernn.errors import EdgernnError, Exit, ending_with
 from edgernn_device.address import Access
 from edgernn_device.attempt import Attempt
 from edgernn_device.connection import TICK_S, Connection, Message, OwnerError, Terms
@@ -129,11 +129,7 @@ class Link:
         """Publishes not yet confirmed (QoS 1) or written (QoS 0)."""
         return len(self._outbox) + len(self._loose)
 
-    @property
-    def overflowed(self) -> int:
-        """Publishes given up because too many waited to be confirmed."""
-        return self._outbox.dropped
-
+    @ending_with(Exit.BROKER)
     def start(self, *, timeout_s: float = 10.0) -> None:
         """Connect and subscribe; 0 = go on trying in the background.
 

@@ -18,7 +18,7 @@ LONGEST_TOPIC = 65535
 """Bytes in UTF-8 (MQTT 3.1.1, section 1.5.3)."""
 NOTICES = ("class", "forecast")
 """What is retained of a stream by tasks other than anomaly: last levels of its topics."""
-RESERVED = frozenset({"availability", "cmd", "health"})
+RESERVED = frozenset({"availability", "check", "cmd", "health"})
 """The node's own topics stand where stream names stand, so no stream may be called like them."""
 
 
@@ -56,6 +56,11 @@ class NodeTopics(msgspec.Struct, frozen=True):
     @property
     def health(self) -> str:
         return f"{self.prefix}/{self.node}/health"
+
+    @property
+    def check(self) -> str:
+        """Where `agent --check` proves that it may publish."""
+        return f"{self.prefix}/{self.node}/check"
 
     def state(self, stream: str) -> str:
         return f"{self.prefix}/{self.node}/{stream}/state"
