@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint base bench overload clean
+.PHONY: help setup demo test lint base bench soak overload clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -40,6 +40,9 @@ bench: $(READY)  ## speed and memory, into benchmarks/RESULTS.md
 
 overload: $(READY)  ## five minutes of ten times too much, for each policy
 	EDGERNN_OVERLOAD_S=300 $(BIN)/pytest -q tests/device/test_overload.py -k ten_times
+
+soak: $(READY)  ## an hour of load, garbage and broker restarts: what grows, what is lost
+	$(BIN)/python -m benchmarks.soak
 
 clean:  ## everything that was made here
 	rm -rf $(VENV) $(BASE_VENV) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis
