@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint base bench soak fuzz clean
+.PHONY: help setup demo test lint base bench soak overload fuzz clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -37,6 +37,9 @@ base: $(READY)  ## the device's tests on the base install, without torch and onn
 
 bench: $(READY)  ## speed and memory, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py
+
+overload: $(READY)  ## five minutes of ten times too much, for each policy
+	EDGERNN_OVERLOAD_S=300 $(BIN)/pytest -q tests/device/test_overload.py -k ten_times
 
 soak: $(READY)  ## an hour of load, garbage and broker restarts: what grows, what is lost
 	$(BIN)/python -m benchmarks.soak

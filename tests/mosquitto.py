@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -24,17 +27,26 @@ def free_port() -> int:
 
 
 class Mosquitto:
-    """With `users` (name → password) nobody else gets in; `options` are more lines of config."""
+    """With `users` (name → password) nobody else gets in; `options` are more lines of config;
+    `is_persistent`: what is retained and queued is on disk within moments."""
 
     def __init__(
-        self, folder: Path, *, users: dict[str, str] | None = None, options: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        *,
+        users: dict[str, str] | None = None,
+        options: tuple[str, ...] = (),
+        is_persistent: bool = False,
     ) -> None:
         self.port = free_port()
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         lines = [
             f"listener {self.port} 127.0.0.1",
-            "persistence false",
+            "persistence false"
+            if not is_persistent
+            else f"persistence true\n"
+            f"persistence_location {folder}/\nautosave_interval 1\nautosave_on_changes true",
             "set_tcp_nodelay true",
             "max_queued_messages 100000",
             *options,
@@ -79,6 +91,23 @@ class Mosquitto:
             self._process.terminate()
             self._process.wait(10)
             self._process = None
+
+    def kill(self) -> None:
+        """As a power cut would: nothing is said to clients, nothing is written."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+        self._process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Inside, connections stay open and nobody answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
         """On the same port."""

@@ -1,7 +1,7 @@
 """Which broker, and how to get in: address, user, password, certificates. Connects to nothing."""
 
+import logging
 import os
-import socket
 import ssl
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,6 +16,8 @@ PASSWORD_VARIABLE = "EDGERNN_MQTT_PASSWORD"
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 """Schemes and their usual ports."""
 PROTOCOLS = ("3.1.1", "5")
+
+logger = logging.getLogger(__name__)
 
 
 class BrokerAddress(msgspec.Struct, frozen=True):
@@ -102,15 +104,21 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
             raise EdgernnError("a key file needs its certificate file")
 
     def tls_context(self) -> ssl.SSLContext:
-        """Certificate and host name are always checked. Raises EdgernnError for unusable files."""
+        """Certificate and host name are always checked, and TLS is 1.2 or later. Raises
+        EdgernnError for unusable files."""
         wanted = [path for path in (self.ca_file, self.cert_file, self.key_file) if path]
         for path in wanted:
             if not path.is_file():
                 raise EdgernnError(f"{path}: no such certificate or key file")
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
             if self.cert_file:
-                context.load_cert_chain(self.cert_file, self.key_file)
+                secret = self.key_file or self.cert_file
+                _warn_if_open(secret)
+                context.load_cert_chain(
+                    self.cert_file, self.key_file, password=lambda: _refuse_passphrase(secret)
+                )
         except OSError as exc:  # ssl.SSLError is one
             names = ", ".join(str(path) for path in wanted)
             raise EdgernnError(f"{names}: not usable for TLS: {exc.strerror or exc}") from exc
@@ -128,31 +136,22 @@ def find_credentials(user: str = "", *, password_file: Path | None = None) -> Cr
         return None
     if password_file is None:
         return Credentials(user=user, password=os.environ.get(PASSWORD_VARIABLE, ""))
+    _warn_if_open(password_file)
     password = read_text(password_file).removesuffix("\n").removesuffix("\r")
     if not password or "\n" in password:
         raise EdgernnError(f"{password_file}: expected one line with the password")
     return Credentials(user=user, password=password)
 
 
+def _warn_if_open(secret: Path) -> None:
+    if secret.is_file() and secret.stat().st_mode & 0o007:
+        logger.warning("%s: any user of this machine may read it: chmod 600", secret)
+
+
+def _refuse_passphrase(key_file: Path) -> bytes:
+    """Without it OpenSSL would ask at the terminal, and a service would wait for ever."""
+    raise EdgernnError(f"{key_file}: is under a passphrase, which nobody is there to type")
+
+
 def _is_host(host: str) -> bool:
     return bool(host) and host.isprintable() and not set(host) & set(" \\\"'<>@")
-
-
-def explain(exc: OSError, address: BrokerAddress) -> str:
-    """Why no connection to `address` came about, as a sentence."""
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return (
-            f"{address}: the broker's certificate is not trusted: {exc.verify_message}; "
-            f"give the authority that signed it as CA file"
-        )
-    if isinstance(exc, ssl.SSLError):
-        return f"{address}: no TLS on this port, or not with these certificates: {exc.reason}"
-    if isinstance(exc, socket.gaierror):
-        return f"{address}: no such host ({exc.strerror})"
-    if isinstance(exc, ConnectionRefusedError | FileNotFoundError):
-        return f"{address}: nothing listens there; is the broker running?"
-    if isinstance(exc, TimeoutError):
-        return f"{address}: no answer; is the host up, and the port open?"
-    if isinstance(exc, ConnectionError):
-        return f"{address}: the connection was cut at once; is this the broker's port?"
-    return f"{address}: no connection: {exc.strerror or exc}"

@@ -1,12 +1,10 @@
 """The agent: link → inbox → monitor → link. Threads and clocks live here, and nothing else does."""
 
 import logging
-import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +17,7 @@ from edgernn_device.alert import Alert
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
 from edgernn_device.health import Counters, Health, Report, resident_bytes
+from edgernn_device.inbox import Inbox
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
 from edgernn_device.logs import fields
@@ -26,17 +25,21 @@ from edgernn_device.memories import Memories
 from edgernn_device.monitor import Monitor, Outcome
 from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import PayloadError, RawSample
+from edgernn_device.retained import Retained
 from edgernn_device.tasks import make_task
+from edgernn_device.topics import NOTICES
+from edgernn_device.watchdog import FRESH_S, Notifier, Supervisor
 
 if TYPE_CHECKING:  # the extra `metrics`
     from edgernn_device.metrics import Metrics
 
 LARGEST_BATCH = 2000
 """Messages drained in one go: bounds the time until they are acknowledged."""
+LARGEST_BATCH_BYTES = 4_000_000
+"""The same in bytes, for messages of many samples: seconds on a slow device, so that a worker at
+work is not taken for one that hangs."""
 IDLE_S = 0.2
 """Longest wait for a message before the clocks are looked at."""
-HUNG_AFTER_S = 60.0
-"""The network thread's beat is this old: it hangs, and the process had better end."""
 METRICS_EVERY_S = 1.0
 """How old what a scrape sees may be."""
 MOST_POISON = 20
@@ -77,7 +80,12 @@ class Agent:
                 now_s=time.monotonic(),
             )
         self._outbox = Outbox(store.outbox_alerts, round(1e6 * store.outbox_mb))
-        self._inbox: queue.Queue[Message] = queue.Queue(config.input.inbox)
+        self._inbox: Inbox[Message] = Inbox(
+            messages=config.input.inbox,
+            size_bytes=round(1e6 * config.input.inbox_mb),
+            when_full=config.input.when_full,
+            on_room=self._wake_link,
+        )
         self._must_say_all = threading.Event()
         self._link = Link(
             config.broker.access(base),
@@ -87,22 +95,21 @@ class Agent:
             on_connect=self._must_say_all.set,
             on_delivered=self._keeper.done_with,
             on_dropped=self._keeper.done_with,
+            wants_more=lambda: self._inbox.wants_more,
             availability=self._topics.availability,
             outbox=self._outbox,
             keep_session=config.broker.keep_session,
             keepalive_s=config.broker.keepalive_s,
         )
-        self._period_s = card.period_s
         self._said: dict[str, tuple[str, tuple[str, ...]]] = {}
         """Stream → state and faults last published."""
-        self._notices: dict[tuple[str, str], bytes] = {}
-        """(stream, kind) → what was last published, to be said again to a broker that forgot it."""
+        self._retained = Retained(self._publish_retained)
+        self._period_s = card.period_s
         self._score_said_s: dict[str, float] = {}
         """Stream → sample time of the score last published."""
         self._counters = Counters()
-        self._inbox_full = 0
-        """Apart from the others: only the network thread counts it."""
-        self._began_s = time.monotonic()
+        self._notifier = Notifier()
+        self._began_s = self._beat_s = time.monotonic()
         self._health_s = self._began_s
         self._health_samples = 0
         self._metrics = _open_metrics(config)
@@ -112,7 +119,7 @@ class Agent:
         """Connect, then score and publish until `stop`.
 
         Raises EdgernnError if the broker cannot be reached at first, RuntimeError if the network
-        thread died or hangs.
+        thread died. Ends the process if that or this thread hangs.
         """
         self._recall()
         try:
@@ -127,7 +134,8 @@ class Agent:
             self._send(parcel)
         names = list(self._monitor.streams)
         self._monitor.begin_silence(time.monotonic())
-        self._said = dict.fromkeys(names, ("", ()))
+        for name in names:
+            self._say_state(name)
         if names:
             logger.info("%d stream(s) go on where they ended", len(names))
 
@@ -139,16 +147,21 @@ class Agent:
             self._monitor.task,
             self._pattern.filter,
         )
+        self._notifier.ready()
+        beats = {"the worker": lambda: self._beat_s, "the network": lambda: self._link.beat_s}
         try:
             self._say_health()
-            while not stop.is_set():
-                self._look_at_link()
-                if messages := self._drain():
-                    self._handle(messages)
-                if self._inbox.empty():
-                    self._take_due()
-                self._look_at_clocks()
+            with Supervisor(beats):
+                while not stop.is_set():
+                    self._beat_s = time.monotonic()
+                    self._look_at_link()
+                    if messages := self._drain():
+                        self._handle(messages)
+                    if not len(self._inbox):
+                        self._take_due()
+                    self._look_at_clocks()
         finally:
+            self._notifier.stopping()
             self._say_health()
             left = self._link.stop()
             if self._metrics is not None:
@@ -163,20 +176,15 @@ class Agent:
 
     def _enqueue(self, message: Message) -> None:
         """In the network thread: nothing but this."""
-        try:
-            self._inbox.put_nowait(message)
-        except queue.Full:
-            self._inbox_full += 1
-            self._link.ack(message)
+        for given_up in self._inbox.put(message):
+            self._link.ack(given_up)
+
+    def _wake_link(self) -> None:
+        self._link.wake()
 
     def _drain(self) -> list[Message]:
         """Everything that waits, or what comes within `IDLE_S`."""
-        messages: list[Message] = []
-        with suppress(queue.Empty):
-            messages.append(self._inbox.get(timeout=IDLE_S))
-            while len(messages) < LARGEST_BATCH:
-                messages.append(self._inbox.get_nowait())
-        return messages
+        return self._inbox.take(LARGEST_BATCH, size_bytes=LARGEST_BATCH_BYTES, timeout_s=IDLE_S)
 
     def _handle(self, messages: list[Message]) -> None:
         """One batch; acknowledged only when its effect is safe."""
@@ -227,6 +235,7 @@ class Agent:
         alerts = [(alert.stream, self._parcel(alert)) for alert in outcome.alerts]
         for name in outcome.forgotten:
             self._keeper.forget(name)
+        self._intake.forget_streams(outcome.forgotten)
         self._keeper.keep(changed, alerts, messages)
         for alert in outcome.alerts:
             self._note(alert)
@@ -254,7 +263,7 @@ class Agent:
     def _decode(self, message: Message) -> list[tuple[str, RawSample]]:
         try:
             waited_s = time.monotonic() - message.received_s
-            return self._intake.take(
+            found = self._intake.take(
                 message.topic,
                 message.payload,
                 received_s=time.time() - waited_s,
@@ -265,6 +274,22 @@ class Agent:
         except PayloadError as exc:
             self._refuse(exc.reason, message, exc.detail)
             return []
+        is_old = message.retained and not self._pattern.has_channel
+        return self._news(found) if is_old else found
+
+    def _news(self, found: list[tuple[str, RawSample]]) -> list[tuple[str, RawSample]]:
+        """A retained message comes with every new subscription, however old it is: only samples
+        that say when they were taken, later than all before, are new."""
+        streams = self._monitor.streams
+        news = [
+            (name, sample)
+            for name, sample in found
+            if not sample.is_stamped
+            and (name not in streams or sample.time_s > streams[name].last_s)
+        ]
+        if len(news) < len(found):
+            self._counters.refused["retained"] += len(found) - len(news)
+        return news
 
     def _refuse(self, reason: str, message: Message, detail: str) -> None:
         """Count it; say the first of each kind, so that a flood does not fill the log."""
@@ -310,9 +335,7 @@ class Agent:
 
     def _publish(self, outcome: Outcome) -> None:
         for notice in outcome.notices:
-            payload = msgspec.json.encode(notice.content)
-            self._notices[notice.stream, notice.kind] = payload
-            self._say_notice(notice.stream, notice.kind)
+            self._retain(self._topics.notice(notice.stream, notice.kind), notice.content)
         for name in outcome.streams:
             self._say_state(name)
         for name in outcome.forgotten:
@@ -322,11 +345,12 @@ class Agent:
                 if self._is_score_due(name):
                     self._link.publish(self._topics.score(name), msgspec.json.encode(scored))
 
-    def _say_notice(self, name: str, kind: str) -> None:
-        payload = self._notices[name, kind]
-        self._link.publish(
-            self._topics.notice(name, kind), payload, qos=1, retain=True, is_report=True
-        )
+    def _retain(self, topic: str, content: msgspec.Struct) -> None:
+        payload = msgspec.json.encode(content)
+        self._retained.say(topic, payload, is_connected=self._link.is_connected)
+
+    def _publish_retained(self, topic: str, payload: bytes) -> None:
+        self._link.publish(topic, payload, qos=1, retain=True, is_report=True)
 
     def _is_score_due(self, name: str) -> bool:
         now_s = self._monitor.streams[name].last_s
@@ -340,10 +364,8 @@ class Agent:
         """A stream that was forgotten: nothing retained speaks of it."""
         self._said.pop(name, None)
         self._score_said_s.pop(name, None)
-        self._link.publish(self._topics.state(name), b"", qos=1, retain=True)
-        for key in [key for key in self._notices if key[0] == name]:
-            del self._notices[key]
-            self._link.publish(self._topics.notice(*key), b"", qos=1, retain=True)
+        for topic in (self._topics.state(name), *(self._topics.notice(name, k) for k in NOTICES)):
+            self._retained.forget(topic)
 
     def _say_state(self, name: str) -> None:
         """Publish a stream's state if it changed."""
@@ -351,25 +373,18 @@ class Agent:
         said = (state.state, state.faults)
         if self._said.get(name) != said:
             self._said[name] = said
-            payload = msgspec.json.encode(state)
-            self._link.publish(
-                self._topics.state(name), payload, qos=1, retain=True, is_report=True
-            )
+            self._retain(self._topics.state(name), state)
 
     def _look_at_link(self) -> None:
         self._link.raise_if_dead()
-        if time.monotonic() - self._link.beat_s > HUNG_AFTER_S:
-            raise RuntimeError(f"the network thread has not moved for {HUNG_AFTER_S:g} s")
-        if (
-            self._must_say_all.is_set()
-        ):  # a broker that was restarted has forgotten what we retained
+        now_s = time.monotonic()
+        if now_s - self._link.beat_s < FRESH_S:
+            self._notifier.feed(now_s)
+        if self._must_say_all.is_set():  # a broker that was restarted has forgotten it
             self._must_say_all.clear()
-            names, self._said = list(self._said), {}
-            for name in names:
-                self._say_state(name)
-            for name, kind in self._notices:
-                self._say_notice(name, kind)
+            self._retained.say_all_again()
             self._say_health()
+        self._retained.go_on(waiting=self._link.waiting)
 
     def _look_at_clocks(self) -> None:
         now_s = time.monotonic()
@@ -389,8 +404,8 @@ class Agent:
             self._counters.refused
             + self._monitor.counts
             + self._intake.counts
+            + self._inbox.counts
             + Counter(
-                inbox_full=self._inbox_full,
                 publish_offline=self._link.dropped,
                 publish_refused=self._link.refused,
                 outbox_full=self._outbox.dropped,
@@ -399,9 +414,11 @@ class Agent:
 
     def _say_health(self) -> None:
         now_s = time.monotonic()
-        payload = msgspec.json.encode(self._health(now_s))
+        health = self._health(now_s)
         self._health_s, self._health_samples = now_s, self._monitor.samples
-        self._link.publish(self._topics.health, payload, qos=1, retain=True, is_report=True)
+        self._retain(self._topics.health, health)
+        where = "connected" if self._link.is_connected else self._link.problem or "connecting"
+        self._notifier.status(f"{where}; {health.streams} streams, {health.samples} samples")
 
     def _report(self, now_s: float) -> Report:
         return Report(
@@ -431,7 +448,7 @@ class Agent:
                 (monitor.samples - self._health_samples) / max(now_s - self._health_s, 1e-3), 1
             ),
             latency_ms=round(self._counters.last_latency_s * 1e3, 2),
-            inbox=self._inbox.qsize(),
+            inbox=len(self._inbox),
             outbox=self._link.waiting,
             store=self._keeper.problem,
             store_failures=self._keeper.failures,

@@ -24,8 +24,11 @@ PATH = click.Path(path_type=Path)
 
 
 def broker_options(command: Any) -> Any:
-    """--broker, --user, --password-file, --ca-file: the same for every command that connects."""
+    """--broker, --user, --password-file and certificates: the same for every command that
+    connects."""
     for option in (
+        click.option("--key-file", type=PATH, help="The client certificate's key."),
+        click.option("--cert-file", type=PATH, help="A client certificate, if the broker asks."),
         click.option("--ca-file", type=PATH, help="Authority of the broker's certificate."),
         click.option("--password-file", type=PATH, help="Or set EDGERNN_MQTT_PASSWORD."),
         click.option("--user", default="", help="Or mqtt://user@host."),
@@ -52,10 +55,23 @@ def trusted_key_option(command: Any) -> Any:
     )(command)
 
 
-def _access(broker: str, user: str, password_file: Path | None, ca_file: Path | None) -> Access:
+def _access(
+    broker: str,
+    user: str,
+    password_file: Path | None,
+    ca_file: Path | None,
+    cert_file: Path | None,
+    key_file: Path | None,
+) -> Access:
     address = BrokerAddress.parse(broker)
     credentials = find_credentials(user or address.user, password_file=password_file)
-    return Access(address=address, credentials=credentials, ca_file=ca_file)
+    return Access(
+        address=address,
+        credentials=credentials,
+        ca_file=ca_file,
+        cert_file=cert_file,
+        key_file=key_file,
+    )
 
 
 @click.command()
@@ -150,7 +166,11 @@ def agent(
     """
     said: dict[str, dict[str, Any]] = {
         "": {"node": node, "trusted_keys": _from_here(trusted_keys) or None},
-        "broker": {"address": broker, "user": user, "password_file": password_file},
+        "broker": {
+            "address": broker,
+            "user": user,
+            "password_file": password_file and str(Path(password_file).absolute()),
+        },
         "input": {"subscribe": subscribe},
         "output": {"scores": scores or None, "score_every_s": score_every_s},
         "alarm": {"false_alarms": false_alarms},

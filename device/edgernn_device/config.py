@@ -13,6 +13,7 @@ from edgernn.card import AlarmRule, Card, Channel
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.folders import state_folder
+from edgernn_device.inbox import WHEN_FULL
 from edgernn_device.intake import Intake
 from edgernn_device.join import Join, JoinRule
 from edgernn_device.mapping import WORDS, Mapping, Said
@@ -65,9 +66,14 @@ class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     subscribe: str = DEFAULT_PATTERN
     qos: int = 1
     inbox: int = 10_000
-    """Messages that may wait for the detector; further ones are dropped and counted."""
+    """Messages that may wait for the detector."""
+    inbox_mb: float = 32.0
+    """Memory that they may take."""
+    when_full: str = "stop-reading"
+    """More wait, by number or size: leave them to the broker, or give up and count."""
     max_streams: int = 1000
-    """A further stream is refused and counted, so that nobody can fill the memory with names."""
+    """A further stream takes the place of a stale one, the longest silent, or is refused and
+    counted: nobody can fill the memory with names, nor drive others out with them."""
     max_gap_s: float | None = None
     """Up to this, missing samples are bridged; None = as the artefact says."""
     stale_after_s: float | None = None
@@ -239,6 +245,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "broker.start_timeout_s": (self.broker.start_timeout_s, 0, 86_400),
             "input.qos": (self.input.qos, 0, 1),
             "input.inbox": (self.input.inbox, 1, 10_000_000),
+            "input.inbox_mb": (self.input.inbox_mb, 0.1, 100_000),
             "input.max_streams": (self.input.max_streams, 1, 10_000_000),
             "input.max_gap_s": (self.input.max_gap_s, 0, math.inf),
             "input.stale_after_s": (self.input.stale_after_s, 0.1, math.inf),
@@ -267,6 +274,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "input.resample": (self.input.resample, RULES),
             "input.not_a_number": (self.input.not_a_number, ("missing", "refuse")),
             "input.before_2000": (self.input.before_2000, ("keep", "refuse")),
+            "input.when_full": (self.input.when_full, WHEN_FULL),
         }
         for name, (said, allowed) in choices.items():
             if said not in allowed:

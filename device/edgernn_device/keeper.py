@@ -127,7 +127,9 @@ class Keeper:
         """The monitor as it was when it was last written: for when it stopped half-way."""
         self._dirty.clear()
         self._memories.forget_all()
-        self._give_back(self._store.read().memories | self._pending.memories)
+        memories = self._store.read().memories | self._pending.memories
+        gone = set(self._pending.forgotten) - self._pending.memories.keys()
+        self._give_back({name: kept for name, kept in memories.items() if name not in gone})
 
     def set_poison_aside(self, message: Message, why: str) -> None:
         """Keep, for the owner, a message that cannot be handled."""

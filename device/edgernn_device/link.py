@@ -16,8 +16,10 @@ from contextlib import suppress
 from typing import Literal
 
 from edgernn.errors import EdgernnError, Exit, ending_with
-from edgernn_device.address import Access, explain
+from edgernn_device.address import Access
+from edgernn_device.attempt import Attempt
 from edgernn_device.connection import TICK_S, Connection, Message, OwnerError, Terms
+from edgernn_device.explain import explain
 from edgernn_device.outbox import Outbox, Parcel
 
 __all__ = ["Link", "Message"]
@@ -28,10 +30,18 @@ FAREWELL_S = 1.0
 """How long "offline" may take to be confirmed, beyond the time to stop."""
 IN_FLIGHT = 19
 """Unconfirmed publishes on the wire: paho's window of 20, less one for the availability."""
+LONGEST_OPENING_S = 300.0
+"""A resolver, connect or handshake that takes longer hangs, and so, to whoever looks, does the
+network thread."""
 LOOSE_LIMIT = 1000
 """QoS 0 publishes that wait for the socket; a further one is dropped and counted."""
+POLL_S = 0.05
+"""How often an attempt to connect is looked at."""
 SHORT_SESSION_S = 5.0
 """A connection lost sooner does not end the back-off; three in a row are suspicious."""
+
+SLOW_OPENING_S = 15.0
+"""An attempt to connect that takes longer is a problem, though it goes on."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +63,7 @@ class Link:
         on_connect: Callable[[], None] | None = None,
         on_delivered: Callable[[str | int], None] | None = None,
         on_dropped: Callable[[str | int], None] | None = None,
+        wants_more: Callable[[], bool] = lambda: True,
         availability: str = "",
         outbox: Outbox | None = None,
         keep_session: bool = False,
@@ -61,7 +72,9 @@ class Link:
         """`availability` is a topic: retained "online" while connected, "offline" otherwise.
 
         Every message must lead to `ack(message)`: a QoS 1 message that was not acknowledged comes
-        again. `keep_session` asks the broker to queue for us while we are away.
+        again; one that arrives after `stop` was called is not handed on. `keep_session` asks the
+        broker to queue for us while we are away. While `wants_more` says no, the socket is not
+        read, so that the broker queues; `wake` tells that it says yes again.
         `on_dropped(parcel_id)` runs in the thread that publishes.
         """
         self.is_connected = False
@@ -92,6 +105,7 @@ class Link:
         self._on_connect = on_connect
         self._on_delivered = on_delivered
         self._on_dropped = on_dropped
+        self._wants_more = wants_more
         self._changed = threading.Condition()  # guards the outbox; told of every change
         self._outbox = Outbox() if outbox is None else outbox
         self._loose: deque[tuple[str, bytes, bool]] = deque()
@@ -101,6 +115,8 @@ class Link:
         self._has_said_why = self._has_said_goodbye = False
         self._stop_at_s: float | None = None
         self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
         self._is_woken = False
         self._thread = threading.Thread(target=self._run, name="edgernn-link", daemon=True)
 
@@ -170,7 +186,7 @@ class Link:
         """Let the network thread look at its queues now."""
         if not self._is_woken:
             self._is_woken = True
-            with suppress(OSError):  # stopped meanwhile
+            with suppress(OSError):  # stopped meanwhile, or as many bytes wait as it takes
                 self._wake_in.send(b"\0")
 
     def wait_until_waiting(self, at_most: int = 0, *, timeout_s: float) -> bool:
@@ -192,7 +208,7 @@ class Link:
         if self._thread.is_alive():
             self._stop_at_s = time.monotonic() + timeout_s
             self.wake()
-            self._thread.join(timeout_s + FAREWELL_S + 6.0)  # 6: a connect that is under way
+            self._thread.join(timeout_s + FAREWELL_S + 2 * TICK_S)
         if not self._thread.is_alive():
             self._wake_in.close()
             self._wake_out.close()
@@ -231,7 +247,8 @@ class Link:
         self._has_said_why = False
         connection = Connection(self._terms, self, epoch=self.connects + 1)
         try:
-            connection.open()
+            if not self._has_opened(connection):
+                return
             self._hand_over(connection)
             while connection.step(self._wake_out) and not self._has_left(connection):
                 self.beat_s = time.monotonic()
@@ -242,6 +259,22 @@ class Link:
         finally:
             connection.close()
             self._end_connection()
+
+    def _has_opened(self, connection: Connection) -> bool:
+        """False if asked to stop before it came about. Raises OSError."""
+        opening = Attempt(connection.open, undo=connection.close, name="edgernn-opening")
+        began_s = time.monotonic()
+        while not opening.is_done(within_s=POLL_S):
+            now_s = time.monotonic()
+            if now_s - began_s < LONGEST_OPENING_S:
+                self.beat_s = now_s
+            if self._may_end():
+                opening.abandon()
+                return False
+            if now_s - began_s > SLOW_OPENING_S and not self._has_said_why:
+                self.say(f"{self._terms.access.address}: no answer from the resolver or the host")
+                self._tell_failed()
+        return True
 
     def _hand_over(self, connection: Connection) -> None:
         """Acknowledgements, then publishes, as other threads left them."""
@@ -302,10 +335,14 @@ class Link:
             self.beat_s = time.monotonic()
 
     def _fall_asleep(self) -> None:
-        """From here on `wake` wakes again; before any look at the queues, so nothing is missed."""
-        if self._is_woken:
+        """From here on `wake` wakes again; before any look at the queues, so nothing is missed.
+
+        In this order, and whatever the flag says: of two threads that wake at once, one may send
+        its byte after the other's was taken, and a byte left behind would end every sleep at once.
+        """
+        with suppress(BlockingIOError):
             self._wake_out.recv(64)
-            self._is_woken = False
+        self._is_woken = False
 
     def _say_why_lost(self, was_connected: bool, short_sessions: int) -> None:
         address, name = self._terms.access.address, self._terms.client_id
@@ -314,7 +351,15 @@ class Link:
         elif not self._has_said_why and was_connected:
             self.say(f"{address}: connection lost")
         elif not self._has_said_why:
-            self.say(f"{address}: closed without an answer; does it expect TLS (mqtts://)?")
+            self.say(f"{address}: closed without an answer; {self._guess()}")
+
+    def _guess(self) -> str:
+        access = self._terms.access
+        if not access.address.tls:
+            return "does it expect TLS (mqtts://)?"
+        if access.cert_file is None:
+            return "does it want a client certificate (cert_file, key_file)?"
+        return "does it trust this client's certificate?"
 
     # ---- what the connection tells: see `connection.Owner`
 
@@ -339,8 +384,12 @@ class Link:
             self._is_ready = True
             self._changed.notify_all()
 
+    def wants_more(self) -> bool:
+        """When stopping, what is confirmed to us must be read, full or not."""
+        return self._stop_at_s is not None or self._wants_more()
+
     def take_message(self, message: Message) -> None:
-        if self._on_message is not None:
+        if self._on_message is not None and self._stop_at_s is None:
             self._on_message(message)
 
     def take_confirmed(self, parcel_id: str | int, *, is_refused: bool) -> None:

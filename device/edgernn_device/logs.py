@@ -11,6 +11,7 @@ from typing import IO, Any
 from edgernn.errors import EdgernnError, Exit
 from edgernn.times import format_time
 from edgernn_device.lines import printable
+from edgernn_device.log_rate import bound_log_rate
 
 FORMATS = ("text", "json")
 LONGEST_MESSAGE = 4000
@@ -34,6 +35,7 @@ def start_logging(kind: str) -> None:
     handler.setFormatter(JournalFormatter(formatter) if to_journal else formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("edgernn_device").setLevel(logging.INFO)
+    bound_log_rate()
 
 
 @contextmanager

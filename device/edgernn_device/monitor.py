@@ -154,10 +154,10 @@ class Monitor:
         backlog: dict[str, deque[Step]] = {}
         outcome = Outcome()
         for name, sample in samples:
-            if steps := self._admit(name, sample, outcome):
+            if steps := self._admit(name, sample, outcome, now_s):
                 backlog.setdefault(name, deque()).extend(steps)
+                self.silence.hear(name, now_s)
         for name in backlog:
-            self.silence.hear(name, now_s)
             if self.streams[name].silent_since_s is not None:
                 self._end_silence(self.streams[name], outcome)
         while backlog:
@@ -182,15 +182,7 @@ class Monitor:
             outcome.streams[name] = None
         for name, silent_s in self.silence.overdue(now_s):
             self.counts["forgotten"] += 1
-            stream = self.streams[name]
-            self._end_silence(stream, outcome, forgotten_after_s=silent_s)
-            self.task.start_afresh(stream, outcome)
-            if stream.sensors is not None:
-                stream.sensors.end()
-                self._say_faults(stream, outcome)
-            self.remove_stream(name)
-            outcome.streams.pop(name, None)
-            outcome.forgotten.append(name)
+            self._let_go(name, silent_s, outcome)
         return outcome
 
     def remove_stream(self, name: str) -> None:
@@ -264,7 +256,9 @@ class Monitor:
             first += size
         return found
 
-    def _admit(self, name: str, sample: RawSample, outcome: Outcome) -> Sequence[Step]:
+    def _admit(
+        self, name: str, sample: RawSample, outcome: Outcome, now_s: float
+    ) -> Sequence[Step]:
         stream = self.streams.get(name)
         try:
             x = sample.row(self._channels)
@@ -276,8 +270,7 @@ class Monitor:
             self._remark(exc.reason, f"{name}: {exc}")
             return ()
         if stream is None:
-            if len(self.streams) >= self._max_streams:
-                self.counts["too_many_streams"] += 1
+            if not self._has_room(outcome, now_s):
                 return ()
             stream = Stream(name, self.engine.add_stream(), self._rule)
             stream.absent = set(range(len(self._channels)))
@@ -326,6 +319,32 @@ class Monitor:
         outcome.alerts += [self._faults.alert(one, stream.name) for one in stream.sensors.faults]
         outcome.streams[stream.name] = None
         stream.sensors.faults.clear()
+
+    def _has_room(self, outcome: Outcome, now_s: float) -> bool:
+        """For one stream more. Only one that is silent makes room, the longest first: else whoever
+        makes names up could drive all others out."""
+        if len(self.streams) < self._max_streams:
+            return True
+        while found := self.silence.longest_silent(now_s):
+            if found[0] in self.streams:
+                self.counts["made_room"] += 1
+                self._let_go(*found, outcome)
+                return True
+            self.silence.forget(found[0])  # it came with what was rolled back
+        self.counts["too_many_streams"] += 1
+        return False
+
+    def _let_go(self, name: str, silent_s: float, outcome: Outcome) -> None:
+        """A silent stream is forgotten: what was on goes off."""
+        stream = self.streams[name]
+        self._end_silence(stream, outcome, forgotten_after_s=silent_s)
+        self.task.start_afresh(stream, outcome)
+        if stream.sensors is not None:
+            stream.sensors.end()
+            self._say_faults(stream, outcome)
+        self.remove_stream(name)
+        outcome.streams.pop(name, None)
+        outcome.forgotten.append(name)
 
     def _end_silence(
         self, stream: Stream, outcome: Outcome, *, forgotten_after_s: float | None = None

@@ -22,10 +22,11 @@ class Silence:
         """Whether a stream is silent."""
         return name in self._silent
 
-    @property
-    def longest(self) -> str | None:
-        """The stream that was not heard for longest; None without any."""
-        return next(iter(self._silent or self._speaking), None)
+    def longest_silent(self, now_s: float) -> tuple[str, float] | None:
+        """The stream that is silent for longest, and for how long; None if all speak."""
+        for name, heard_s in self._silent.items():
+            return name, now_s - heard_s
+        return None
 
     def hear(self, name: str, now_s: float) -> None:
         """A sample of a stream."""

@@ -139,13 +139,15 @@ class Store:
         self._connection.execute(f"PRAGMA synchronous={'FULL' if change.parcels else 'NORMAL'}")
         with self._connection as db:  # commits, or rolls back
             db.execute("BEGIN IMMEDIATE")
+            if change.forgotten:  # first: it may be back
+                db.executemany(
+                    "DELETE FROM stream WHERE name = ?", _each(change.forgotten)
+                )  # it may be back
             if change.memories:
                 db.executemany(
                     "INSERT OR REPLACE INTO stream VALUES (?, ?, ?)",
                     [(name, memory, crc32(memory)) for name, memory in change.memories.items()],
                 )
-            if change.forgotten:
-                db.executemany("DELETE FROM stream WHERE name = ?", _each(change.forgotten))
             if change.parcels:
                 _put_outbox(db, change.parcels)
             if change.gone:

@@ -277,6 +277,33 @@ def test_a_stream_too_many_is_counted_and_the_others_go_on(
     assert monitor.counts == {"too_many_streams": 6}
 
 
+QUICK = "[input]\nstale_after_s = 10.0"
+
+
+def test_a_silent_stream_makes_room_for_a_new_one_and_one_that_speaks_does_not(
+    artefact: Path, healthy: Machine
+) -> None:
+    monitor = make_monitor(artefact, max_streams=2, text=QUICK)
+    monitor.take(healthy.samples("a", stop=5) + healthy.samples("b", stop=5), now_s=0.0)
+    monitor.take(healthy.samples("b", 5, 6), now_s=8.0)
+    monitor.look_at_clock(11.0)
+    both = healthy.samples("c", stop=5) + healthy.samples("d", stop=5)
+    outcome = monitor.take(both, now_s=11.0)
+    assert (outcome.forgotten, list(monitor.streams)) == (["a"], ["b", "c"])
+    assert monitor.counts == {"made_room": 1, "too_many_streams": 5}
+
+
+def test_a_silent_stream_that_speaks_in_the_same_batch_does_not_make_room(
+    artefact: Path, healthy: Machine
+) -> None:
+    monitor = make_monitor(artefact, max_streams=1, text=QUICK)
+    monitor.take(healthy.samples("a", stop=5), now_s=0.0)
+    monitor.look_at_clock(11.0)
+    again = healthy.samples("a", 5, 6) + healthy.samples("b", stop=1)
+    outcome = monitor.take(again, now_s=12.0)
+    assert (outcome.forgotten, list(monitor.streams)) == ([], ["a"])
+
+
 def test_a_stream_that_was_removed_makes_room_and_begins_anew(
     artefact: Path, healthy: Machine
 ) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from edgernn.errors import EdgernnError, Exit, ending_with
-from edgernn_device.agent import HUNG_AFTER_S
 from edgernn_device.verify import PATIENCE_S
+from edgernn_device.watchdog import HUNG_AFTER_S
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "device" / "systemd" / "edgernn-agent.service"

@@ -39,16 +39,15 @@ def test_a_stream_is_overdue_after_long_silence_until_it_is_forgotten() -> None:
     assert silence.overdue(102.0) == [("c", 102.0)]
 
 
-def test_the_longest_unheard_is_a_silent_one_if_there_is_any() -> None:
+def test_only_a_silent_stream_can_be_the_longest_silent() -> None:
     silence = make()
     silence.hear("a", 1.0)
-    assert silence.longest == "b"
+    assert silence.longest_silent(10.5) is None
     silence.fall_silent(10.5)
     silence.hear("b", 11.0)
-    assert silence.longest == "c"
-    for name in ("a", "b", "c"):
-        silence.forget(name)
-    assert silence.longest is None
+    assert silence.longest_silent(12.0) == ("c", 12.0)
+    silence.forget("c")
+    assert silence.longest_silent(12.0) is None
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 30)), max_size=60))
