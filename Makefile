@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint base bench fuzz clean
+.PHONY: help setup demo test lint base bench soak fuzz clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -37,6 +37,9 @@ base: $(READY)  ## the device's tests on the base install, without torch and onn
 
 bench: $(READY)  ## speed and memory, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py
+
+soak: $(READY)  ## an hour of load, garbage and broker restarts: what grows, what is lost
+	$(BIN)/python -m benchmarks.soak
 
 fuzz: $(READY)  ## a million inputs against everything that reads what others send
 	$(BIN)/python $(PIP_INSTALL) --editable '.[fuzz]'

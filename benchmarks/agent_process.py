@@ -13,8 +13,8 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.traffic import TIMEOUT_S, Load
-from edgernn_device.agent import Health
 from edgernn_device.broker import HOST
+from edgernn_device.health import Health
 
 NODE = "bench"
 MODEL, CONFIG, STORE = "model.onnx", "agent.toml", "agent.db"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import click
 
 from edgernn import __version__
-from edgernn.errors import EdgernnError, MissingExtraError
+from edgernn.errors import EdgernnError, Exit, MissingExtraError
 
 
 class Command(NamedTuple):
@@ -79,7 +79,7 @@ def edgernn() -> None:
 
 
 def main() -> None:
-    """Run the command; one line and exit code 2 for anything the user can put right."""
+    """Run the command; one line and an `Exit` code for anything the user can put right."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         edgernn.main(prog_name="edgernn", standalone_mode=False)
@@ -89,10 +89,10 @@ def main() -> None:
     except click.exceptions.Exit as exc:
         sys.exit(exc.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)  # as a shell reports SIGINT
+        sys.exit(Exit.INTERRUPTED)
     except EdgernnError as exc:
         click.echo(f"edgernn: {exc}", err=True)
-        sys.exit(2)
+        sys.exit(exc.exit_code)
 
 
 def _load(name: str) -> click.Command:

@@ -85,16 +85,20 @@ def agent(
     output: str = "",
     store: str = "",
     more: str = "",
+    words: tuple[str, ...] = (),
 ) -> Iterator["subprocess.Popen[str]"]:
     """An agent called "pi"; `output` and `store` are more lines of these tables, `more` further
-    ones. What it keeps is in `folder`: the next one there goes on."""
+    ones, `words` options of the command. What it keeps is in `folder`: the next one there goes on.
+    """
     path = folder / "agent.toml"
     path.write_text(
         f'model = "{artefact}"\nnode = "pi"\n[output]\nhealth_every_s = 0.2\n{output}\n'
         f'[store]\npath = "agent.db"\n{store}\n[broker]\naddress = "{broker.address}"\n{more}'
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgernn", "agent", str(path)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "edgernn", "agent", str(path), *words],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         yield process

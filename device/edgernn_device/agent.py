@@ -1,7 +1,6 @@
 """The agent: link → inbox → monitor → link. Threads and clocks live here, and nothing else does."""
 
 import logging
-import os
 import queue
 import threading
 import time
@@ -9,20 +8,28 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from edgernn import __version__
+from edgernn.errors import Exit, MissingExtraError, ending_with
+from edgernn.times import format_time
 from edgernn_device.alert import Alert
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
+from edgernn_device.health import Counters, Health, Report, resident_bytes
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
+from edgernn_device.logs import fields
 from edgernn_device.memories import Memories
 from edgernn_device.monitor import Monitor, Outcome
 from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.tasks import make_task
+
+if TYPE_CHECKING:  # the extra `metrics`
+    from edgernn_device.metrics import Metrics
 
 LARGEST_BATCH = 2000
 """Messages drained in one go: bounds the time until they are acknowledged."""
@@ -30,39 +37,14 @@ IDLE_S = 0.2
 """Longest wait for a message before the clocks are looked at."""
 HUNG_AFTER_S = 60.0
 """The network thread's beat is this old: it hangs, and the process had better end."""
+METRICS_EVERY_S = 1.0
+"""How old what a scrape sees may be."""
 MOST_POISON = 20
 """Messages in a row that cannot be handled: then it is not the messages."""
 SEVERITY = {"warning": 1, "critical": 2}
 """Order in which a full outbox gives alerts up."""
 
 logger = logging.getLogger(__name__)
-
-
-class Health(msgspec.Struct, frozen=True):
-    """The JSON on the health topic."""
-
-    uptime_s: float
-    version: str
-    model: str
-    model_hash: str
-    rss_mb: float
-    """Resident memory now."""
-    streams: int
-    stale: int
-    messages: int
-    samples: int
-    samples_per_s: float
-    """Since the last report."""
-    latency_ms: float
-    """From a batch's first message received to its effect published, the last batch."""
-    inbox: int
-    outbox: int
-    store: str
-    """Why the last transaction failed; "" when all is well."""
-    store_failures: int
-    reconnects: int
-    dropped: dict[str, int]
-    """Samples and messages refused, bridged or lost, by reason."""
 
 
 class Agent:
@@ -86,13 +68,15 @@ class Agent:
             before_2000=config.input.before_2000,
         )
         store = config.store
-        self._keeper = Keeper(
-            store.file(base, node=self._topics.node),
-            Memories(self._monitor, self._intake.join),
-            durability=store.durability,
-            checkpoint_s=store.checkpoint_s,
-            now_s=time.monotonic(),
-        )
+        with ending_with(Exit.STATE):
+            self._keeper = Keeper(
+                store.file(base, node=self._topics.node),
+                Memories(self._monitor, self._intake.join),
+                durability=store.durability,
+                checkpoint_s=store.checkpoint_s,
+                now_s=time.monotonic(),
+            )
+        self._outbox = Outbox(store.outbox_alerts, round(1e6 * store.outbox_mb))
         self._inbox: queue.Queue[Message] = queue.Queue(config.input.inbox)
         self._must_say_all = threading.Event()
         self._link = Link(
@@ -104,7 +88,7 @@ class Agent:
             on_delivered=self._keeper.done_with,
             on_dropped=self._keeper.done_with,
             availability=self._topics.availability,
-            outbox=Outbox(store.outbox_alerts, round(1e6 * store.outbox_mb)),
+            outbox=self._outbox,
             keep_session=config.broker.keep_session,
             keepalive_s=config.broker.keepalive_s,
         )
@@ -115,14 +99,14 @@ class Agent:
         """(stream, kind) → what was last published, to be said again to a broker that forgot it."""
         self._score_said_s: dict[str, float] = {}
         """Stream → sample time of the score last published."""
-        self._refused: Counter[str] = Counter()
+        self._counters = Counters()
         self._inbox_full = 0
         """Apart from the others: only the network thread counts it."""
-        self._messages = 0
-        self._latency_s = 0.0
         self._began_s = time.monotonic()
         self._health_s = self._began_s
         self._health_samples = 0
+        self._metrics = _open_metrics(config)
+        self._metrics_s = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
         """Connect, then score and publish until `stop`.
@@ -167,9 +151,11 @@ class Agent:
         finally:
             self._say_health()
             left = self._link.stop()
+            if self._metrics is not None:
+                self._metrics.close()
             logger.info(
                 "stopped: %d messages, %d samples, %d unsent, dropped %s",
-                self._messages,
+                self._counters.messages,
                 self._monitor.samples,
                 left,
                 dict(self._counts()) or "nothing",
@@ -196,7 +182,7 @@ class Agent:
         """One batch; acknowledged only when its effect is safe."""
         fresh = self._keeper.without_repeats(messages)
         if len(fresh) < len(messages):
-            self._refused["redelivered"] += len(messages) - len(fresh)
+            self._counters.refused["redelivered"] += len(messages) - len(fresh)
         try:
             self._take(fresh)
         except Exception:
@@ -204,8 +190,7 @@ class Agent:
             self._take_one_by_one(fresh)
         for message in messages:
             self._link.ack(message)
-        self._messages += len(messages)
-        self._latency_s = time.monotonic() - messages[0].received_s
+        self._counters.add_batch(len(messages), latency_s=time.monotonic() - messages[0].received_s)
 
     def _take(self, messages: list[Message]) -> None:
         """Decode, score, keep, publish."""
@@ -222,7 +207,7 @@ class Agent:
             self._score(samples, [])
         except Exception:
             logger.exception("%d joined samples failed: left out", len(samples))
-            self._refused["poison"] += len(samples)
+            self._counters.refused["poison"] += len(samples)
             self._keeper.roll_back()
             self._intake.forget_streams({name for name, _ in samples})
 
@@ -243,6 +228,8 @@ class Agent:
         for name in outcome.forgotten:
             self._keeper.forget(name)
         self._keeper.keep(changed, alerts, messages)
+        for alert in outcome.alerts:
+            self._note(alert)
         for _, parcel in alerts:
             self._send(parcel)
         self._publish(outcome)
@@ -281,16 +268,35 @@ class Agent:
 
     def _refuse(self, reason: str, message: Message, detail: str) -> None:
         """Count it; say the first of each kind, so that a flood does not fill the log."""
-        self._refused[reason] += 1
-        if self._refused[reason] == 1:
+        self._counters.refused[reason] += 1
+        if self._counters.refused[reason] == 1:
             logger.warning(
-                "%r: %s: %.200s (said once, then counted)", message.topic[:200], reason, detail
+                "%r: %s: %.200s (said once, then counted)",
+                message.topic[:200],
+                reason,
+                detail,
+                extra=fields(topic=message.topic[:200], reason=reason),
             )
 
     def _parcel(self, alert: Alert) -> Parcel:
-        logger.info("alert %s: %s", alert.edge, alert.sentence)
         topic, payload = self._topics.alert(alert.stream), msgspec.json.encode(alert)
         return Parcel(alert.id, topic, payload, SEVERITY[alert.severity])
+
+    def _note(self, alert: Alert) -> None:
+        self._counters.alerts[alert.severity] += alert.edge == "on"
+        logger.info(
+            "alert %s: %s",
+            alert.edge,
+            alert.sentence,
+            extra=fields(
+                id=alert.id,
+                stream=alert.stream,
+                edge=alert.edge,
+                severity=alert.severity,
+                sample_time=alert.time,
+                score=alert.score,
+            ),
+        )
 
     def _send(self, parcel: Parcel) -> None:
         self._link.publish(
@@ -373,44 +379,77 @@ class Agent:
             self._make_effective(outcome, outcome.streams, ())
         if now_s - self._health_s >= self._config.output.health_every_s:
             self._say_health()
+        if self._metrics is not None and now_s - self._metrics_s >= METRICS_EVERY_S:
+            self._metrics_s = now_s
+            self._metrics.show(self._report(now_s))
 
     def _counts(self) -> Counter[str]:
         """Everything refused, bridged or lost so far, by reason."""
-        counts = self._refused + self._monitor.counts + self._intake.counts
-        return counts + Counter(inbox_full=self._inbox_full)
+        return (
+            self._counters.refused
+            + self._monitor.counts
+            + self._intake.counts
+            + Counter(
+                inbox_full=self._inbox_full,
+                publish_offline=self._link.dropped,
+                publish_refused=self._link.refused,
+                outbox_full=self._outbox.dropped,
+            )
+        )
 
     def _say_health(self) -> None:
-        monitor, now_s = self._monitor, time.monotonic()
-        since_s = max(now_s - self._health_s, 1e-3)
-        dropped = self._counts()
-        if self._link.dropped:
-            dropped["publish_offline"] = self._link.dropped
-        health = Health(
+        now_s = time.monotonic()
+        payload = msgspec.json.encode(self._health(now_s))
+        self._health_s, self._health_samples = now_s, self._monitor.samples
+        self._link.publish(self._topics.health, payload, qos=1, retain=True, is_report=True)
+
+    def _report(self, now_s: float) -> Report:
+        return Report(
+            health=self._health(now_s),
+            is_connected=self._link.is_connected,
+            latency_counts=tuple(self._counters.latency.counts),
+            latency_sum_s=self._counters.latency.sum_s,
+        )
+
+    def _health(self, now_s: float) -> Health:
+        monitor = self._monitor
+        states = Counter(state for state, _ in self._said.values() if state)
+        return Health(
+            time=format_time(time.time()),
             uptime_s=round(now_s - self._began_s, 1),
             version=__version__,
             model=monitor.engine.card.name,
             model_hash=monitor.engine.hash,
-            rss_mb=round(_resident_bytes() / 1e6, 1),
+            rss_mb=round(resident_bytes() / 1e6, 1),
             streams=len(monitor.streams),
             stale=sum(one.silent_since_s is not None for one in monitor.streams.values()),
-            messages=self._messages,
+            states=dict(states),
+            alerts=dict(self._counters.alerts),
+            messages=self._counters.messages,
             samples=monitor.samples,
-            samples_per_s=round((monitor.samples - self._health_samples) / since_s, 1),
-            latency_ms=round(self._latency_s * 1e3, 2),
+            samples_per_s=round(
+                (monitor.samples - self._health_samples) / max(now_s - self._health_s, 1e-3), 1
+            ),
+            latency_ms=round(self._counters.last_latency_s * 1e3, 2),
             inbox=self._inbox.qsize(),
             outbox=self._link.waiting,
             store=self._keeper.problem,
             store_failures=self._keeper.failures,
             reconnects=self._link.reconnects,
-            dropped=dict(dropped),
-        )
-        self._health_s, self._health_samples = now_s, monitor.samples
-        self._link.publish(
-            self._topics.health, msgspec.json.encode(health), qos=1, retain=True, is_report=True
+            dropped=dict(self._counts()),
         )
 
 
-def _resident_bytes() -> int:
-    """From Linux; `ru_maxrss` would count what the parent process had when it forked."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _open_metrics(config: AgentConfig) -> "Metrics | None":
+    if not config.metrics.listen:
+        return None
+    try:
+        from edgernn_device.metrics import Metrics  # noqa: PLC0415 - the extra `metrics`
+    except ModuleNotFoundError as exc:
+        raise MissingExtraError(
+            f"metrics.listen needs {exc.name}, which this installation has not: "
+            "pip install 'edgernn[metrics]'"
+        ) from exc
+    metrics = Metrics(*config.metrics.endpoint)
+    logger.info("metrics at http://%s/metrics", config.metrics.listen)
+    return metrics

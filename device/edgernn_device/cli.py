@@ -2,6 +2,8 @@
 
 import logging
 import platform
+import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,17 +11,16 @@ from typing import Any
 import click
 import msgspec
 
-from edgernn.errors import EdgernnError
+from edgernn.errors import EdgernnError, Exit, ending_with
 from edgernn.layout import Columns
 from edgernn.settings import read_settings, to_settings, write_atomically
 from edgernn_device.address import Access, BrokerAddress, find_credentials
+from edgernn_device.logs import FORMATS, failures_as_lines, start_logging
 from edgernn_device.signature import is_inline
 from edgernn_device.stopping import stop_on_signals
 from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX
 
 PATH = click.Path(path_type=Path)
-
-logger = logging.getLogger(__name__)
 
 
 def broker_options(command: Any) -> Any:
@@ -71,8 +72,9 @@ def inspect(artefact: Path, is_json: bool, svg: Path | None, trusted_keys: tuple
     from edgernn_device.trust import Trust, read_artefact
 
     trust = Trust.parse(trusted_keys, base=Path(), where="--trusted-key")
-    model = read_artefact(artefact, max_bytes=trust.max_bytes)
-    engine = Engine(model, trust=trust, where=str(artefact))
+    with ending_with(Exit.ARTEFACT):
+        model = read_artefact(artefact, max_bytes=trust.max_bytes)
+        engine = Engine(model, trust=trust, where=str(artefact))
     if svg is not None:
         write_atomically(svg, as_svg(engine.card).encode())
     if is_json:
@@ -93,11 +95,12 @@ def verify(artefact: Path, trusted_keys: tuple[str, ...]) -> None:
     from edgernn_device.trust import Trust, admit, read_artefact
 
     trust = Trust.parse(trusted_keys, base=Path(), where="--trusted-key")
-    model = read_artefact(artefact, max_bytes=trust.max_bytes)
-    admit(model, trust=trust, where=str(artefact))
-    found = verifier.verify(model, where=str(artefact))
-    if not found.samples:
-        raise EdgernnError(f"{artefact}: holds no golden vectors; export it anew")
+    with ending_with(Exit.ARTEFACT):
+        model = read_artefact(artefact, max_bytes=trust.max_bytes)
+        admit(model, trust=trust, where=str(artefact))
+        found = verifier.verify(model, where=str(artefact))
+        if not found.samples:
+            raise EdgernnError(f"{artefact}: holds no golden vectors; export it anew")
     click.echo(
         f"{artefact}: says the same here of {found.samples} golden samples, largest difference "
         f"{found.largest:.1e} ({platform.machine()}, onnxruntime {version('onnxruntime')})"
@@ -116,6 +119,14 @@ def verify(artefact: Path, trusted_keys: tuple[str, ...]) -> None:
 @click.option(
     "--score-every", "score_every_s", type=float, help="At most one score in this many s."
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="json: one object a line.",
+)
+@click.option("--check", "is_check", is_flag=True, help="Prove that all is there, start nothing.")
 @trusted_key_option
 def agent(
     source: Path,
@@ -127,25 +138,16 @@ def agent(
     false_alarms: str | None,
     scores: bool,
     score_every_s: float | None,
+    log_format: str,
+    is_check: bool,
     trusted_keys: tuple[str, ...],
 ) -> None:
     """Run an artefact over MQTT and publish what it finds, until SIGTERM or Ctrl-C.
 
-    Takes a configuration file (see agent.example.toml), or an artefact and options.
+    Takes a configuration file (see agent.example.toml), or an artefact and options. Ends with 0
+    when stopped, 2 for the file or an option, 3 for the broker, 4 for the artefact, 5 for the
+    folder it keeps its state in.
     """
-    from edgernn_device.agent import Agent
-    from edgernn_device.config import AgentConfig
-    from edgernn_device.engine import Engine
-    from edgernn_device.trust import admit, read_artefact
-    from edgernn_device.verify import verify_once
-
-    logging.getLogger("edgernn_device").setLevel(logging.INFO)
-    if source.suffix == ".toml":
-        config, base = read_settings(source, AgentConfig), source.parent
-    elif source.suffix == ".onnx" or source.is_dir():
-        config, base = AgentConfig(model=str(source)), Path()
-    else:
-        raise EdgernnError(f"{source}: expected an agent's .toml, or an .onnx of `edgernn export`")
     said: dict[str, dict[str, Any]] = {
         "": {"node": node, "trusted_keys": _from_here(trusted_keys) or None},
         "broker": {"address": broker, "user": user, "password_file": password_file},
@@ -153,17 +155,47 @@ def agent(
         "output": {"scores": scores or None, "score_every_s": score_every_s},
         "alarm": {"false_alarms": false_alarms},
     }
-    config = _override(config, said)
-    path = base / config.model
-    trust = config.trust(base, where=str(source))
-    model = read_artefact(path, max_bytes=trust.max_bytes)
-    admit(model, trust=trust, where=str(path))
-    verify_once(model, where=str(path))
-    engine = Engine(model, trust=trust, where=str(path))
-    if config.trusted_keys:
-        logger.info("%s: signed by key %s, which is trusted", config.model, engine.signed_by)
-    with stop_on_signals() as stop:
-        Agent(config, engine, base=base, where=str(source)).run(stop)
+    if is_check:
+        sys.exit(_check(source, said))
+    start_logging(log_format)
+    with failures_as_lines(log_format):
+        from edgernn_device.agent import Agent
+        from edgernn_device.loading import load_engine
+
+        config, base = _agent_config(source, said)
+        engine = load_engine(config, base=base, where=str(source))
+        with stop_on_signals() as stop:
+            Agent(config, engine, base=base, where=str(source)).run(stop)
+
+
+def _check(source: Path, said: dict[str, dict[str, Any]]) -> Exit:
+    """Prints a line for each finding; the code of the first that failed."""
+    from edgernn_device.check import Finding, check
+
+    logging.getLogger("edgernn_device").setLevel(logging.CRITICAL)  # the findings say it all
+    try:
+        config, base = _agent_config(source, said)
+    except EdgernnError as exc:
+        click.echo(Finding("FAIL", "config", str(exc)))
+        return exc.exit_code
+    code = Exit.DONE
+    for finding in check(config, base=base, where=str(source)):
+        click.echo(finding)
+        code = code or finding.code
+    return code
+
+
+def _agent_config(source: Path, said: dict[str, dict[str, Any]]) -> tuple[Any, Path]:
+    """The file's settings with what the command line says otherwise, and where its files are."""
+    from edgernn_device.config import AgentConfig
+
+    if source.suffix == ".toml":
+        config, base = read_settings(source, AgentConfig), source.parent
+    elif source.suffix == ".onnx" or source.is_dir():
+        config, base = AgentConfig(model=str(source)), Path()
+    else:
+        raise EdgernnError(f"{source}: expected an agent's .toml, or an .onnx of `edgernn export`")
+    return _override(config, said), base
 
 
 def _from_here(trusted_keys: tuple[str, ...]) -> list[str]:
@@ -318,13 +350,17 @@ def replay(
 def watch(
     prefix: str, as_json: bool, count: int | None, timeout_s: float | None, **broker: Any
 ) -> None:
-    """Print alerts, classes and forecasts as they arrive, until Ctrl-C or a limit."""
+    """Print alerts, classes and forecasts as they arrive, until Ctrl-C or a limit.
+
+    What was said before and holds still, a class or a forecast, comes first and says so.
+    """
     from edgernn_device import watch as watcher
 
     with stop_on_signals() as stop:
         watcher.watch(
             _access(**broker),
             click.echo,
+            partial(click.echo, err=True),
             prefix=prefix,
             as_json=as_json,
             count=count,

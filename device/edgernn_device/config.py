@@ -1,7 +1,9 @@
 """The agent's file: every key with its default and its allowed values."""
 
+import ipaddress
 import math
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -176,6 +178,38 @@ class ForecastConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """At most one forecast per stream and this much sample time."""
 
 
+class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[metrics]`: health for Prometheus, over HTTP without a password."""
+
+    listen: str = ""
+    """Address and port, such as 127.0.0.1:9108; "" = off."""
+    allow_remote: bool = False
+    """Listen on an address that other machines reach."""
+
+    def __post_init__(self) -> None:
+        if self.listen and not self._address.is_loopback and not self.allow_remote:
+            raise ValueError(
+                f"listen: {self.listen} lets anybody on the network read; expected an address of "
+                "this machine alone, such as 127.0.0.1:9108, or allow_remote = true"
+            )
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Of `listen`, which is not empty."""
+        return str(self._address), int(self.listen.rpartition(":")[2])
+
+    @property
+    def _address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        host, _, port = self.listen.rpartition(":")
+        if port.isdecimal() and 1 <= int(port) <= 65_535:
+            with suppress(ValueError):
+                return ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        raise ValueError(
+            "listen: expected an IP address and a port 1–65535, such as 127.0.0.1:9108 or "
+            f"[::1]:9108, got {self.listen!r}"
+        )
+
+
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole agent file. Only `model` must be there."""
 
@@ -196,6 +230,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     alarm: AlarmConfig = AlarmConfig()
     classify: ClassifyConfig = ClassifyConfig()
     forecast: ForecastConfig = ForecastConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
     def __post_init__(self) -> None:
         limits: dict[str, tuple[float | None, float, float]] = {

@@ -56,16 +56,25 @@ KINDS: dict[str, type[Alert | StreamClass | Forecast]] = {
 """Last level of a topic → what comes there."""
 
 
-def line_of(message: Alert | StreamClass | Forecast, node: str, stream: str) -> str:
-    """One line, such as "2026-11-21T10:15:00.000Z  hall/pump-7  class  leak  0.97 since …"."""
+def line_of(
+    message: Alert | StreamClass | Forecast, node: str, stream: str, *, is_retained: bool = False
+) -> str:
+    """One line, such as "2026-11-21T10:15:00.000Z  hall/pump-7  class  leak  0.97 since …".
+
+    `is_retained`: it was said before anybody watched, and holds still.
+    """
     cells: tuple[str, ...]
+    still = ", still" if is_retained else ""
     match message:
         case Alert():
             return alert_line(message, node, stream)
         case StreamClass():
-            cells = ("class", message.name or "unknown", _class(message))
+            cells = (f"class{still}", message.name or "unknown", _class(message))
         case Forecast():
-            cells = ("forecast", *(_forecast(one, message.period_s) for one in message.channels))
+            cells = (
+                f"forecast{still}",
+                *(_forecast(one, message.period_s) for one in message.channels),
+            )
     return "  ".join(printable(c) for c in (_time(message.time), f"{node}/{stream}", *cells))
 
 
@@ -79,10 +88,10 @@ def alert_line(alert: Alert, node: str, stream: str) -> str:
     return "  ".join(printable(cell) for cell in cells)
 
 
-def printable(text: str) -> str:
+def printable(text: str, *, longest: int = LONGEST_TEXT) -> str:
     """`text` on one line, without anything that a terminal would obey, and not overlong."""
-    if len(text) > LONGEST_TEXT:
-        text = text[:LONGEST_TEXT] + "…"
+    if len(text) > longest:
+        text = text[:longest] + "…"
     return "".join(" " if _is_command(char) else char for char in text)
 
 

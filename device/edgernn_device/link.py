@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Literal
 
-from edgernn.errors import EdgernnError
+from edgernn.errors import EdgernnError, Exit, ending_with
 from edgernn_device.address import Access, explain
 from edgernn_device.connection import TICK_S, Connection, Message, OwnerError, Terms
 from edgernn_device.outbox import Outbox, Parcel
@@ -113,6 +113,7 @@ class Link:
         """Publishes not yet confirmed (QoS 1) or written (QoS 0)."""
         return len(self._outbox) + len(self._loose)
 
+    @ending_with(Exit.BROKER)
     def start(self, *, timeout_s: float = 10.0) -> None:
         """Connect and subscribe; 0 = go on trying in the background.
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from edgernn.errors import EdgernnError, MissingExtraError
+from edgernn.errors import EdgernnError, Exit, MissingExtraError, ending_with
 from edgernn_device.address import Access
 from edgernn_device.intake import Intake
 from edgernn_device.link import Link, Message
@@ -96,14 +96,25 @@ def record(
         _check_target(target, force=force)
     refused: Counter[str] = Counter()
     tape = Tape(
-        lambda: spool.open("wb" if force else "xb"),
+        lambda: spool.open("wb" if force else "xb", buffering=0),
         channels,
         max_samples=max_samples,
         max_bytes=max_bytes,
     )
-    ended_by = _listen(
-        tape, access, topics, intake, refused, duration_s=duration_s, stop=stop, on_ready=on_ready
-    )
+    try:
+        ended_by = _listen(
+            tape,
+            access,
+            topics,
+            intake,
+            refused,
+            duration_s=duration_s,
+            stop=stop,
+            on_ready=on_ready,
+        )
+    except OSError as exc:
+        with ending_with(Exit.STATE):
+            raise EdgernnError(_why_cut(spool, tape, exc)) from exc
     if not tape.samples:
         seen = ", ".join(f"{n} × {reason}" for reason, n in refused.items()) or "no message came"
         raise EdgernnError(f"nothing recorded from {topics.filter} at {access.address}: {seen}")
@@ -166,12 +177,15 @@ def _listen(
             tape.add(samples, now_s=time.monotonic())
             for message in messages:
                 link.ack(message)
-    except OSError as exc:
-        raise EdgernnError(f"the recording cannot be written: {exc.strerror or exc}") from exc
     finally:
         link.stop(timeout_s=1.0)
         tape.close()
     return "bytes" if tape.is_out_of_bytes else "samples"
+
+
+def _why_cut(spool: Path, tape: Tape, exc: OSError) -> str:
+    kept = f"; the {tape.samples:,} samples before are in it" if tape.samples else ""
+    return f"{spool}: cannot be written any more: {exc.strerror or exc}{kept}"
 
 
 def _next_batch(inbox: queue.Queue[Message]) -> list[Message]:

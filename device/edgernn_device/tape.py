@@ -30,6 +30,7 @@ class Tape:
     """Columns are time, stream and the channels; a sample of a stream and time is written once.
 
     Every `add` ends with its rows in the hands of the system: a killed process loses none of them.
+    Where it cannot, the disk being full, it raises OSError and the file ends with a whole row.
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class Tape:
         max_samples: int | None = None,
         max_bytes: int | None = None,
     ) -> None:
-        """`open_file` is called for the first row. No channels: the first second's keys are."""
+        """`open_file` is called for the first row, and gives a file without a buffer of its own. No
+        channels: the first second's keys are."""
         self.channels = tuple(channels)
         self.samples = 0
         self.size_bytes = 0
@@ -101,6 +103,7 @@ class Tape:
     def _write(self, samples: Iterable[tuple[str, RawSample]]) -> None:
         lines = [] if self._file else [_line(["time", "stream", *titles(self.channels)])]
         size_bytes = self.size_bytes + sum(map(len, lines))
+        before = self.samples
         for stream, sample in samples:
             if self.is_full:
                 break
@@ -115,14 +118,26 @@ class Tape:
             lines.append(line)
             self.samples += 1
             self.streams.add(stream)
-        if self.samples:
+        if not self.samples:
+            return
+        try:
             self._put(b"".join(lines))
+        except OSError:
+            self.samples = before
+            raise
 
     def _put(self, data: bytes) -> None:
+        """All of it or nothing: a full disk takes a part, and a torn row would be read as data."""
         if self._file is None:
             self._file = self._open_file()
-        self._file.write(data)
-        self._file.flush()
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(self.size_bytes)
+            self._file.seek(self.size_bytes)
+            raise
         self.size_bytes += len(data)
 
     def _is_repeat(self, stream: str, time_s: float) -> bool:

@@ -20,7 +20,7 @@ LONGEST_REMEMBERED = 512
 """Characters; 4,096 topics of 64 KB would fill the memory of a small device."""
 NOTICES = ("class", "forecast")
 """What is retained of a stream by tasks other than anomaly: last levels of its topics."""
-RESERVED = frozenset({"availability", "cmd", "health"})
+RESERVED = frozenset({"availability", "check", "cmd", "health"})
 """The node's own topics stand where stream names stand, so no stream may be called like them."""
 
 
@@ -63,6 +63,11 @@ class NodeTopics(msgspec.Struct, frozen=True):
     @property
     def health(self) -> str:
         return f"{self.prefix}/{self.node}/health"
+
+    @property
+    def check(self) -> str:
+        """Where `agent --check` proves that it may publish."""
+        return f"{self.prefix}/{self.node}/check"
 
     def state(self, stream: str) -> str:
         return f"{self.prefix}/{self.node}/{stream}/state"

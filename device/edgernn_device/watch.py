@@ -38,6 +38,7 @@ class Watched(msgspec.Struct, frozen=True):
 def watch(
     access: Access,
     write: Callable[[str], None],
+    complain: Callable[[str], None],
     *,
     prefix: str = DEFAULT_PREFIX,
     as_json: bool = False,
@@ -48,11 +49,12 @@ def watch(
 ) -> Watched:
     """Hand a line for each message to `write`, until `stop`, `count` lines or `timeout_s` seconds.
 
+    `complain` gets the sentences about what is unreadable or lost: `write` may be for a program.
     `on_ready` is called once it listens.
     Raises EdgernnError if the broker cannot be reached at first; later losses are waited out.
     """
     inbox: queue.Queue[Message] = queue.Queue(INBOX_LIMIT)
-    printer = _Printer(write, prefix, as_json=as_json)
+    printer = _Printer(write, complain, prefix, as_json=as_json)
 
     def take(message: Message) -> None:
         try:
@@ -88,10 +90,18 @@ def watch(
 class _Printer:
     """Messages in, lines out, each once."""
 
-    def __init__(self, write: Callable[[str], None], prefix: str, *, as_json: bool) -> None:
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        complain: Callable[[str], None],
+        prefix: str,
+        *,
+        as_json: bool,
+    ) -> None:
         self.printed = self.repeated = self.unreadable = 0
         self.has_lost_some = False
         self._write = write
+        self._complain = complain
         self._prefix = prefix
         self._as_json = as_json
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -99,13 +109,13 @@ class _Printer:
     def take(self, message: Message) -> None:
         if self.has_lost_some:
             self.has_lost_some = False
-            self._write("some messages were dropped: they arrive faster than they can be printed")
+            self._complain("some messages were lost: they arrive faster than they can be printed")
         try:
             key, line = _read(message, self._prefix, as_json=self._as_json)
         except EdgernnError as exc:
             self.unreadable += 1
             kind = message.topic.rpartition("/")[2]
-            self._write(printable(f"{message.topic}: unreadable {kind}: {exc}"))
+            self._complain(printable(f"{message.topic}: unreadable {kind}: {exc}"))
             return
         if key in self._seen:
             self.repeated += 1
@@ -130,5 +140,6 @@ def _read(message: Message, prefix: str, *, as_json: bool) -> tuple[str, str]:
         raise EdgernnError(str(exc)) from exc
     key = found.id if isinstance(found, Alert) else f"{message.topic} {found.time}"
     if as_json:  # written anew: one line, and no control character survives as itself
-        return key, json.dumps(content, ensure_ascii=True, separators=(",", ":"))
-    return key, line_of(found, node, stream)
+        said = content | {"retained": True} if message.retained else content
+        return key, json.dumps(said, ensure_ascii=True, separators=(",", ":"))
+    return key, line_of(found, node, stream, is_retained=message.retained)

@@ -12,6 +12,7 @@ import pytest
 from agents import PATIENCE_S, Listener, agent, online, play
 from mosquitto import Mosquitto, find_mosquitto
 
+from edgernn.errors import Exit
 from edgernn_device.address import Access, BrokerAddress, Credentials
 from edgernn_device.link import Link
 
@@ -143,13 +144,13 @@ def test_the_password_from_the_environment_lets_the_agent_in(
     assert process.returncode == 0
 
 
-def test_a_wrong_password_is_said_in_one_line_with_exit_code_2(
+def test_a_wrong_password_is_said_in_one_line_with_the_brokers_exit_code(
     guarded: Mosquitto, artefact: Path
 ) -> None:
     process = guest(guarded, artefact, "wrong")
     _, said = process.communicate(timeout=PATIENCE_S)
     ours = [line for line in said.splitlines() if line.startswith("edgernn:")]
-    assert (process.returncode, len(ours), "password" in ours[0]) == (2, 1, True)
+    assert (process.returncode, len(ours), "password" in ours[0]) == (Exit.BROKER, 1, True)
 
 
 def test_faults_of_sensors_are_alerts_of_their_own_kind_and_stand_in_the_state(

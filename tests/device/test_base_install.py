@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,14 @@ def test_the_installed_packages_are_tested_and_not_the_checkout() -> None:
         "-Ic", "import edgernn, edgernn_device; print(edgernn.__file__, edgernn_device.__file__)"
     )
     assert found.stdout.count("site-packages") == 2
+
+
+@on_base_only
+@pytest.mark.parametrize("name", ["agent.example.toml", "edgernn-agent.service"])
+def test_the_installation_brings_the_files_of_the_service_along(name: str) -> None:
+    checkout = next((Path(__file__).parents[2] / "device").rglob(name))
+    installed = Path(sys.prefix) / "share" / "edgernn" / name
+    assert installed.read_text() == checkout.read_text()
 
 
 @on_base_only

@@ -144,6 +144,9 @@ def test_between_checkpoints_a_kill_invents_nothing_and_the_gap_is_counted(
             listener.wait_until_scored(2 * half)
             listener.wait_for(lambda: _is_idle(listener), "not sent")
             process.kill()
+            listener.wait_for(  # all that it said has come
+                lambda: listener.last("edgernn/pi/availability") == "offline", "still online"
+            )
         before = ids(listener)
         listener.messages.clear()
         with agent(folder, artefact, mosquitto, more=LIVELY):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgernn.errors import EdgernnError
+from edgernn.errors import EdgernnError, Exit
 from edgernn_device import verify as module
 from edgernn_device.cli import verify as verify_command
 from edgernn_device.engine import Engine
@@ -166,5 +166,5 @@ def test_the_agent_does_not_start_with_an_artefact_that_says_something_else(
         env=os.environ | {"STATE_DIRECTORY": str(tmp_path / "state")},
         timeout=60,
     )
-    assert done.returncode == 2
+    assert done.returncode == Exit.ARTEFACT
     assert "says something else here than where it was exported" in done.stderr

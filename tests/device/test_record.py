@@ -1,7 +1,10 @@
 """Recording: the tape alone, then live samples over a real Mosquitto, cut off in every way."""
 
 import csv
+import errno
 import json
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -284,3 +287,56 @@ def test_what_cannot_be_recorded_is_said_before_it_starts(
         record(tmp_path / name, access, **options)
     assert why in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+class FullDisk(KeptFile):
+    """Takes `room` bytes, also a part of what it is given, then none."""
+
+    room = 100
+
+    def write(self, data: Any) -> int:
+        taken = min(len(data), self.room - self.tell())
+        if taken <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data[:taken])
+
+
+@given(room=st.integers(1, 400))
+def test_a_full_disk_leaves_whole_rows_and_the_right_count(room: int) -> None:
+    file = FullDisk()
+    file.room = room
+    tape = Tape(lambda: file, ["x"])
+    with pytest.raises(OSError, match="No space left"):
+        for i in range(20):
+            tape.add([("p", sample(i))], now_s=0)
+    assert file.getvalue() == b"" or file.getvalue().endswith(b"\n")
+    assert max(0, file.getvalue().count(b"\n") - 1) == tape.samples
+    assert len(file.getvalue()) == tape.size_bytes
+
+
+def test_a_recording_that_outgrows_the_disk_ends_in_one_sentence_and_keeps_whole_rows(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    path, largest = tmp_path / "full.csv", 3000  # the system refuses the rest, as a full disk does
+    words = ("record", "-o", path, "--broker", mosquitto.address, "--channel", "x")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgernn", *words],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest)),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process, publishing(mosquitto) as publish:
+        i = 0
+        while process.poll() is None:
+            publish([{"time": START_S + i + k / 50, "x": k} for k in range(50)])
+            i += 1
+        said = process.communicate()[1]
+    rows = rows_of(path)[1:]
+    assert (process.returncode, said.count("\n"), said.startswith(f"edgernn: {path}: ")) == (
+        5,
+        1,
+        1,
+    )
+    assert f"File too large; the {len(rows)} samples before are in it" in said
+    assert path.read_text().endswith("\n")
+    assert {len(row) for row in rows} == {3}

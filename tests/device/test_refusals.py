@@ -1,4 +1,4 @@
-"""Wrong input as a new user gives it: one line that says what is wrong, and exit code 2."""
+"""Wrong input as a new user gives it: one line that says what is wrong, and an exit code."""
 
 import socket
 import subprocess
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from mosquitto import Mosquitto
+
+from edgernn.errors import Exit
 
 
 def edgernn(*words: object) -> "subprocess.CompletedProcess[str]":
@@ -25,9 +27,9 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def refused(done: "subprocess.CompletedProcess[str]") -> str:
+def refused(done: "subprocess.CompletedProcess[str]", code: Exit = Exit.SETTINGS) -> str:
     """The one line that was said."""
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith(("edgernn:", "Error:"))]
     assert "Traceback" not in done.stderr
     return line
@@ -35,7 +37,8 @@ def refused(done: "subprocess.CompletedProcess[str]") -> str:
 
 def test_an_unreachable_broker_is_named(artefact: Path) -> None:
     port = closed_port()
-    line = refused(edgernn("agent", artefact, "--broker", f"mqtt://127.0.0.1:{port}"))
+    done = edgernn("agent", artefact, "--broker", f"mqtt://127.0.0.1:{port}")
+    line = refused(done, Exit.BROKER)
     assert f"127.0.0.1:{port}" in line
 
 
@@ -44,27 +47,30 @@ def test_every_command_names_an_unreachable_broker(command: str, tmp_path: Path)
     (tmp_path / "r.csv").write_text("time,a\n2026-01-01 00:00:00,1\n2026-01-01 00:00:01,2\n")
     port = closed_port()
     words = command.format(tmp=tmp_path).split()
-    assert f"127.0.0.1:{port}" in refused(edgernn(*words, "--broker", f"mqtt://127.0.0.1:{port}"))
+    done = edgernn(*words, "--broker", f"mqtt://127.0.0.1:{port}")
+    assert f"127.0.0.1:{port}" in refused(done, Exit.BROKER)
 
 
 def test_a_missing_artefact_is_named(tmp_path: Path) -> None:
-    assert refused(edgernn("inspect", tmp_path / "no.onnx")).endswith("no.onnx: no such file")
+    line = refused(edgernn("inspect", tmp_path / "no.onnx"), Exit.ARTEFACT)
+    assert line.endswith("no.onnx: no such file")
 
 
 def test_a_folder_instead_of_an_artefact_is_said(tmp_path: Path) -> None:
-    assert "is a folder" in refused(edgernn("inspect", tmp_path))
+    assert "is a folder" in refused(edgernn("inspect", tmp_path), Exit.ARTEFACT)
 
 
 def test_a_file_of_another_format_is_no_artefact(tmp_path: Path) -> None:
     path = tmp_path / "picture.onnx"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(500))
-    assert "picture.onnx: not a readable ONNX file" in refused(edgernn("agent", path))
+    line = refused(edgernn("agent", path), Exit.ARTEFACT)
+    assert "picture.onnx: not a readable ONNX file" in line
 
 
 def test_a_truncated_artefact_is_refused(artefact: Path, tmp_path: Path) -> None:
     path = tmp_path / "half.onnx"
     path.write_bytes(artefact.read_bytes()[:4000])
-    assert "half.onnx" in refused(edgernn("inspect", path))
+    assert "half.onnx" in refused(edgernn("inspect", path), Exit.ARTEFACT)
 
 
 def test_an_unknown_key_of_the_agents_file_is_named_with_its_path(tmp_path: Path) -> None:

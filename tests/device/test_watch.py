@@ -39,14 +39,21 @@ LINE = "2026-05-28T20:26:40.000Z  pi/p7  ON   critical  Flow is far below what i
 
 
 @contextmanager
-def watching(broker: Mosquitto, **options: Any) -> Iterator[tuple[list[str], Callable[..., None]]]:
+def watching(
+    broker: Mosquitto, *, complaints: list[str] | None = None, **options: Any
+) -> Iterator[tuple[list[str], Callable[..., None]]]:
     """The lines printed so far, and a function that publishes an alert."""
     access = Access(address=BrokerAddress.parse(broker.address))
     lines: list[str] = []
     ready = threading.Event()
     options = {"timeout_s": 20, "on_ready": ready.set, **options}
     results: list[Watched] = []
-    thread = threading.Thread(target=lambda: results.append(watch(access, lines.append, **options)))
+    complain: list[str] = [] if complaints is None else complaints
+
+    def run() -> None:
+        results.append(watch(access, lines.append, complain.append, **options))
+
+    thread = threading.Thread(target=run)
     thread.start()
     assert ready.wait(WAIT_S)
     link = Link(access, client_id="agent")
@@ -112,16 +119,31 @@ def test_classes_and_forecasts_are_printed_beside_alerts(mosquitto: Mosquitto) -
 
 
 def test_what_is_no_alert_is_said_and_passed_over(mosquitto: Mosquitto) -> None:
-    with watching(mosquitto, count=1) as (lines, publish):
+    complaints: list[str] = []
+    with watching(mosquitto, complaints=complaints, count=1, as_json=True) as (lines, publish):
         publish(b"\xff")
         publish(b"[1]")
         publish(b"[" * 60_000)
         publish({"id": "x"})
         publish(b" " * 1_100_000)
         publish(ALERT)
-    assert len(lines) == 6
-    assert all(line.startswith("edgernn/pi/p7/alert: unreadable alert: ") for line in lines[:5])
-    assert lines[5] == LINE
+    assert len(complaints) == 5
+    assert all(one.startswith("edgernn/pi/p7/alert: unreadable alert: ") for one in complaints)
+    assert [json.loads(line) for line in lines] == [ALERT]
+
+
+def test_what_is_retained_is_not_shown_as_new(mosquitto: Mosquitto) -> None:
+    said = {"time": ALERT["time"], "since": ALERT["onset"], "class": "leak", "probability": 0.5}
+    link = Link(Access(address=BrokerAddress.parse(mosquitto.address)), client_id="before")
+    link.start()
+    link.publish("edgernn/pi/p7/class", json.dumps(said).encode(), qos=1, retain=True)
+    assert link.stop() == 0
+    with watching(mosquitto, count=1) as (lines, _):
+        pass
+    with watching(mosquitto, count=2, as_json=True) as (objects, publish):
+        publish(said | {"time": 7}, "edgernn/pi/p7/class")
+    assert lines[0].split("  ")[2:4] == ["class, still", "leak"]
+    assert [json.loads(one).get("retained", False) for one in objects] == [True, False]
 
 
 def test_a_hostile_publisher_cannot_drive_the_terminal(mosquitto: Mosquitto) -> None:
@@ -142,12 +164,12 @@ def test_printed_text_is_always_printable(text: str) -> None:
 def test_it_ends_at_its_timeout_and_when_stopped(mosquitto: Mosquitto) -> None:
     access = Access(address=BrokerAddress.parse(mosquitto.address))
     nothing = Watched(printed=0, repeated=0, unreadable=0)
-    assert watch(access, print, timeout_s=0) == nothing
+    assert watch(access, print, print, timeout_s=0) == nothing
     stop = threading.Event()
     stop.set()
-    assert watch(access, print, stop=stop) == nothing
+    assert watch(access, print, print, stop=stop) == nothing
 
 
 def test_no_broker_is_said_in_one_sentence() -> None:
     with pytest.raises(EdgernnError, match="nothing listens there"):
-        watch(Access(address=BrokerAddress("127.0.0.1", free_port())), print)
+        watch(Access(address=BrokerAddress("127.0.0.1", free_port())), print, print)

@@ -1,0 +1,45 @@
+"""From an agent's file to its engine: read, admitted, proven on this CPU, opened."""
+
+import logging
+from pathlib import Path
+
+from edgernn.errors import Exit, ending_with
+from edgernn_device.config import AgentConfig
+from edgernn_device.engine import Engine
+from edgernn_device.trust import admit, read_artefact
+from edgernn_device.verify import Verified, verify, verify_once
+
+logger = logging.getLogger(__name__)
+
+
+def load_engine(config: AgentConfig, *, base: Path, where: str) -> Engine:
+    """`base`: folder that files named in `config` are relative to. `where` opens sentences.
+
+    Raises EdgernnError: of exit code 2 for keys that are none, else 4.
+    """
+    engine, found = _load(config, base=base, where=where, is_proven_anew=False)
+    if config.trusted_keys:
+        logger.info("%s: signed by key %s, which is trusted", config.model, engine.signed_by)
+    if found is not None:
+        logger.info("%s: proven on this CPU by %d golden samples", config.model, found.samples)
+    return engine
+
+
+def prove_engine(config: AgentConfig, *, base: Path, where: str) -> tuple[Engine, Verified]:
+    """The same, whether or not it passed before."""
+    engine, found = _load(config, base=base, where=where, is_proven_anew=True)
+    assert found is not None
+    return engine, found
+
+
+def _load(
+    config: AgentConfig, *, base: Path, where: str, is_proven_anew: bool
+) -> tuple[Engine, Verified | None]:
+    path = base / config.model
+    trust = config.trust(base, where=where)
+    with ending_with(Exit.ARTEFACT):
+        model = read_artefact(path, max_bytes=trust.max_bytes)
+        admit(model, trust=trust, where=str(path))
+        prove = verify if is_proven_anew else verify_once
+        found = prove(model, where=str(path))
+        return Engine(model, trust=trust, where=str(path)), found

@@ -1,0 +1,236 @@
+"""`edgernn agent --check`: a line for each thing an agent needs, and the first failure's code."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from agents import Listener, agent, online
+from mosquitto import Mosquitto, find_mosquitto, free_port
+
+from edgernn.errors import Exit
+from edgernn_device.address import Access, BrokerAddress, Credentials
+from edgernn_device.broker import TrialBroker
+from edgernn_device.link import Link
+
+ACL = """
+user agent
+topic read sensors/#
+topic write edgernn/pi/#
+
+user mute
+topic read sensors/#
+
+user deaf
+topic write edgernn/pi/#
+
+user sensor
+topic write sensors/#
+"""
+
+
+class Checked(NamedTuple):
+    code: int
+    lines: list[list[str]]
+    """Level, what, sentence."""
+    stderr: str
+
+    def of(self, what: str) -> list[tuple[str, str]]:
+        return [(level, sentence) for level, name, sentence in self.lines if name == what]
+
+    @property
+    def failed(self) -> list[str]:
+        return [name for level, name, _ in self.lines if level == "FAIL"]
+
+
+def check(
+    folder: Path,
+    artefact: Path,
+    address: str,
+    *,
+    more: str = "",
+    head: str = "",
+    password: str = "",
+) -> Checked:
+    path = folder / "agent.toml"
+    path.write_text(
+        f'model = "{artefact}"\nnode = "pi"\n{head}\n[broker]\naddress = "{address}"\n{more}'
+    )
+    path.chmod(0o644)
+    return check_file(path, password=password)
+
+
+def check_file(path: Path, *, password: str = "") -> Checked:
+    done = subprocess.run(
+        [sys.executable, "-m", "edgernn", "agent", "--check", str(path)],
+        env={**os.environ, "EDGERNN_MQTT_PASSWORD": password},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = [[line[:4].strip(), line[6:15].strip(), line[16:]] for line in done.stdout.splitlines()]
+    return Checked(done.returncode, lines, done.stderr)
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker with an agent's least rights, and users that lack one of them."""
+    if find_mosquitto() is None:
+        pytest.skip("no mosquitto on the PATH or in /usr/sbin")
+    acl = tmp_path / "acl"
+    acl.write_text(ACL)
+    acl.chmod(0o600)
+    users = dict.fromkeys(("agent", "mute", "deaf", "sensor"), "right")
+    with Mosquitto(tmp_path, users=users, options=(f"acl_file {acl}",)) as broker:
+        sense(broker.address, Credentials(user="sensor", password="right"))
+        yield broker
+
+
+@pytest.fixture
+def sensed(mosquitto: Mosquitto) -> Mosquitto:
+    """An open broker with a sample on it, so that nobody waits for one."""
+    sense(mosquitto.address)
+    return mosquitto
+
+
+def sense(address: str, credentials: Credentials | None = None) -> None:
+    access = Access(address=BrokerAddress.parse(address), credentials=credentials)
+    link = Link(access, client_id="sensor")
+    link.start()
+    link.publish("sensors/p7/telemetry", b'{"flow": 1}', qos=1, retain=True)
+    assert link.stop() == 0
+
+
+def test_a_whole_setup_passes_and_each_part_has_its_line(
+    tmp_path: Path, sensed: Mosquitto, artefact: Path
+) -> None:
+    found = check(tmp_path, artefact, sensed.address)
+    assert (found.code, found.failed, found.stderr) == (0, [], "")
+    assert [what for _, what, _ in found.lines] == [
+        *("config", "artefact", "artefact", "state", "rights", "broker", "publish", "samples")
+    ]
+    assert found.of("samples") == [("ok", "sensors/+/telemetry: heard stream 'p7'")]
+    assert "golden samples" in found.of("artefact")[1][1]
+
+
+def test_a_running_agent_is_not_disturbed(
+    tmp_path: Path, sensed: Mosquitto, artefact: Path
+) -> None:
+    with Listener(sensed) as listener, agent(tmp_path, artefact, sensed) as process:
+        online(listener)
+        assert check_file(tmp_path / "agent.toml").code == 0
+        assert process.poll() is None
+        assert listener.last("edgernn/pi/health")["reconnects"] == 0
+        assert listener.messages["edgernn/pi/availability"] == ["online"]
+        listener.wait_for(lambda: bool(listener.last("edgernn/pi/check")), "no check")
+
+
+def test_a_wrong_file_ends_the_check_with_2(tmp_path: Path, artefact: Path) -> None:
+    found = check(tmp_path, artefact, "mqtt://localhost", more="keepalive_s = 1\n")
+    assert (found.code, len(found.lines), found.failed) == (Exit.SETTINGS, 1, ["config"])
+    assert "keepalive_s: expected 2–65535, got 1" in found.of("config")[0][1]
+
+
+def test_every_fault_is_said_and_the_first_gives_the_code(tmp_path: Path) -> None:
+    found = check(tmp_path, tmp_path / "no.onnx", f"mqtt://127.0.0.1:{free_port()}")
+    assert (found.code, found.failed) == (Exit.ARTEFACT, ["artefact", "broker"])
+
+
+def test_an_artefact_of_a_wrong_task_is_a_fault_of_the_file(
+    tmp_path: Path, sensed: Mosquitto, artefact: Path
+) -> None:
+    found = check(tmp_path, artefact, sensed.address, more="[forecast]\nevery_s = 5.0\n")
+    assert (found.code, found.failed) == (Exit.SETTINGS, ["artefact"])
+
+
+def test_an_unsigned_artefact_fails_where_keys_are_trusted(
+    tmp_path: Path, sensed: Mosquitto, artefact: Path
+) -> None:
+    pytest.importorskip("cryptography", reason="the extra sign is not installed")
+    key = 'trusted_keys = ["ed25519:CsYpDJ69SNwll/QPn1+9sMOMQmy9rpNlwYfB2UVziA8="]'
+    found = check(tmp_path, artefact, sensed.address, head=key)
+    assert (found.code, found.failed) == (Exit.ARTEFACT, ["artefact"])
+    assert "not signed" in found.of("artefact")[0][1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "code"), [(0o600, Exit.DONE), (0o640, Exit.DONE), (0o644, Exit.STATE)]
+)
+def test_a_password_that_others_may_read_is_a_fault(
+    tmp_path: Path, guarded: Mosquitto, artefact: Path, mode: int, code: Exit
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("right\n")
+    secret.chmod(mode)
+    found = check(
+        tmp_path, artefact, guarded.address, more='user = "agent"\npassword_file = "secret"\n'
+    )
+    assert (found.code, found.failed) == (code, ["rights"] if code else [])
+    assert "right" not in str(found.lines).replace("rights", "")
+
+
+def test_a_file_that_anybody_may_change_is_a_fault(
+    tmp_path: Path, sensed: Mosquitto, artefact: Path
+) -> None:
+    check(tmp_path, artefact, sensed.address)
+    path = tmp_path / "agent.toml"
+    path.chmod(0o666)
+    found = check_file(path)
+    assert (found.code, found.failed) == (Exit.STATE, ["rights"])
+    assert f"{path}: anybody may write it (mode 666)" in found.of("rights")[0][1]
+
+
+def test_a_state_folder_that_cannot_be_written_is_a_fault(
+    tmp_path: Path, sensed: Mosquitto, artefact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()  # root may write where nobody else may
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "file" / "state"))
+    found = check(tmp_path, artefact, sensed.address)
+    assert (found.code, found.failed) == (Exit.STATE, ["state"])
+
+
+def test_the_least_rights_are_enough(tmp_path: Path, guarded: Mosquitto, artefact: Path) -> None:
+    found = check(tmp_path, artefact, guarded.address, more='user = "agent"\n', password="right")
+    assert (found.code, found.failed) == (0, [])
+
+
+def test_a_wrong_password_is_the_brokers_refusal(
+    tmp_path: Path, guarded: Mosquitto, artefact: Path
+) -> None:
+    found = check(tmp_path, artefact, guarded.address, more='user = "agent"\n', password="wrong")
+    assert (found.code, found.failed) == (Exit.BROKER, ["broker"])
+    assert found.of("broker")[0][1].endswith("wrong user or password, or not allowed")
+
+
+def test_a_user_that_may_not_publish_is_found_out(
+    tmp_path: Path, guarded: Mosquitto, artefact: Path
+) -> None:
+    found = check(tmp_path, artefact, guarded.address, more='user = "mute"\n', password="right")
+    assert (found.code, found.failed) == (Exit.BROKER, ["publish"])
+    assert found.of("publish")[0][1].startswith("edgernn/pi/check: ")
+    assert found.of("publish")[0][1].endswith("refused a publish: Not authorized")
+
+
+def test_a_broker_of_mqtt_3_cannot_prove_that_it_takes_publishes(
+    tmp_path: Path, artefact: Path
+) -> None:
+    pytest.importorskip("iotcore", reason="the extra broker is not installed")
+    with TrialBroker(0, kind="iotcore") as broker:
+        address = f"mqtt://127.0.0.1:{broker.port}"
+        sense(address)
+        found = check(tmp_path, artefact, address)
+    assert (found.code, found.failed) == (0, [])
+    assert found.of("broker")[0][1].endswith("connected, MQTT 3.1.1")
+    assert found.of("publish")[0][0] == "warn"
+
+
+def test_a_user_that_may_not_read_hears_nothing_and_that_is_said(
+    tmp_path: Path, guarded: Mosquitto, artefact: Path
+) -> None:
+    found = check(tmp_path, artefact, guarded.address, more='user = "deaf"\n', password="right")
+    assert (found.code, found.of("samples")[0][0]) == (0, "warn")
+    assert "nothing heard in 2 s" in found.of("samples")[0][1]
