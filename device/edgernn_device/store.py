@@ -128,10 +128,15 @@ class Store:
 
     def _read(self) -> Kept:
         rows = self._connection.execute("SELECT name, memory, sum FROM stream").fetchall()
-        memories = {name: memory for name, memory, total in rows if crc32(memory) == total}
+        memories = {
+            name: memory
+            for name, memory, total in rows
+            if isinstance(name, str) and _is_whole(memory, total)
+        }
         if len(memories) < len(rows):
             self.notes.append(f"{self.path}: {len(rows) - len(memories)} memories are damaged")
-        digests = [d for (d,) in self._connection.execute("SELECT digest FROM recent ORDER BY n")]
+        recent = self._connection.execute("SELECT digest FROM recent ORDER BY n")
+        digests = [digest for (digest,) in recent if isinstance(digest, bytes)]
         return Kept(memories, _read_outbox(self._connection), digests)
 
     def write(self, change: Change) -> None:
@@ -319,8 +324,16 @@ def _read_outbox(connection: sqlite3.Connection) -> list[Parcel]:
     return [
         Parcel(id=key, topic=topic, payload=payload, severity=severity, retain=bool(retain))
         for key, topic, payload, severity, retain, total in rows
-        if crc32(payload) == total
+        if isinstance(key, str)
+        and isinstance(topic, str)
+        and isinstance(severity, int)
+        and _is_whole(payload, total)
     ]
+
+
+def _is_whole(content: object, total: object) -> bool:
+    """Of a damaged file a column holds anything, whatever its table says."""
+    return isinstance(content, bytes) and crc32(content) == total
 
 
 def _put_outbox(db: sqlite3.Connection, parcels: Sequence[Parcel]) -> None:
