@@ -5,6 +5,7 @@ with exit code 1, the traceback and the input's file for the first exception tha
 """
 
 import argparse
+import logging
 import os
 import resource
 import subprocess
@@ -93,6 +94,7 @@ def child(target: str, *flags: str) -> None:
 
 def fuzz(target: str, flags: list[str]) -> None:
     """In the child: never returns."""
+    logging.disable(logging.CRITICAL)  # what is said of a million bad inputs helps nobody
     import atheris  # noqa: PLC0415 - the extra `fuzz`
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

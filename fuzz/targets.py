@@ -6,7 +6,6 @@ in `make fuzz`.
 
 import contextlib
 import functools
-import logging
 import sqlite3
 import tempfile
 import tomllib
@@ -199,7 +198,6 @@ def memory(data: bytes) -> None:
 
 def store(data: bytes) -> None:
     """A file where the agent keeps what outlives it: read, or set aside with its name."""
-    logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory(dir=_ram()) as folder:
         path = Path(folder) / "agent.db"
         path.write_bytes(data)

@@ -46,10 +46,3 @@ class LogRate(logging.Filter):
             record.args = ()
             self.held_back = 0
         return True
-
-
-def bound_log_rate() -> None:
-    """For every handler of this process, from now on."""
-    for handler in logging.getLogger().handlers:
-        if not any(isinstance(one, LogRate) for one in handler.filters):
-            handler.addFilter(LogRate())

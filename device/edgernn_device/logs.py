@@ -11,7 +11,7 @@ from typing import IO, Any
 from edgernn.errors import EdgernnError, Exit
 from edgernn.times import format_time
 from edgernn_device.lines import printable
-from edgernn_device.log_rate import bound_log_rate
+from edgernn_device.log_rate import LogRate
 
 FORMATS = ("text", "json")
 LONGEST_MESSAGE = 4000
@@ -33,9 +33,9 @@ def start_logging(kind: str) -> None:
     formatter = JsonFormatter() if kind == "json" else TextFormatter(has_time=not to_journal)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JournalFormatter(formatter) if to_journal else formatter)
+    handler.addFilter(LogRate())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("edgernn_device").setLevel(logging.INFO)
-    bound_log_rate()
 
 
 @contextmanager
