@@ -262,6 +262,26 @@ def test_on_a_full_disk_alerts_still_go_out_and_health_says_so(
     store.close()
 
 
+def test_while_the_broker_is_away_no_stream_is_said_to_be_silent(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, sender: Sender
+) -> None:
+    """Nobody could be heard: a thousand streams would else raise a thousand alerts, all untrue."""
+    stale = "[input]\nstale_after_s = 3.0\n"
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto, more=stale):
+        online(listener)
+        sender.send(0, 100)
+        listener.wait_until_scored(200)
+        mosquitto.stop()
+        time.sleep(4.0)
+        listener.messages.clear()
+        mosquitto.start()
+        online(listener)
+        sender.send(100, 101)
+        listener.wait_until_scored(202)
+        assert ids(listener) == []
+        listener.wait_for(lambda: len(ids(listener)) == 2, "not silent in earnest")
+
+
 @contextlib.contextmanager
 def running(folder: Path, artefact: Path, broker: Mosquitto) -> Iterator[Agent]:
     """An agent in a thread of this process."""
