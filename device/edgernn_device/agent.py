@@ -250,6 +250,7 @@ class Agent:
         self._keeper.roll_back()
         in_a_row = 0
         for message in messages:
+            self._beat_s = time.monotonic()
             try:
                 self._take([message])
                 in_a_row = 0
@@ -336,12 +337,12 @@ class Agent:
         )
 
     def _publish(self, outcome: Outcome) -> None:
+        for name in outcome.forgotten:  # first: it may be back
+            self._unsay(name)
         for notice in outcome.notices:
             self._retain(self._topics.notice(notice.stream, notice.kind), notice.content)
         for name in outcome.streams:
             self._say_state(name)
-        for name in outcome.forgotten:
-            self._unsay(name)
         if self._config.output.scores:
             for name, scored in outcome.scores.items():
                 if self._is_score_due(name):

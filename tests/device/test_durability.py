@@ -26,6 +26,7 @@ from edgernn_device.engine import Engine
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
 from edgernn_device.memories import Memories
+from edgernn_device.monitor import Outcome
 from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import RawSample
 from edgernn_device.store import Change, Store
@@ -327,7 +328,7 @@ def test_a_message_that_cannot_be_handled_is_set_aside_and_all_others_count(
         sender.send(0, 100)
         sender.send_raw("a", b'{"time": "2037-01-01T00:00:00Z", "pressure": 666.0}')
         sender.send(100, 200)
-        listener.wait_for(lambda: sum(victim._counts().values()) > 0, "not refused")
+        listener.wait_for(lambda: victim._counts()["poison"] > 0, "not refused")
         listener.wait_for(lambda: _has_all(victim, sender), "not all")
         assert victim._counts()["poison"] == 1
     store = Store(tmp_path / "agent.db", model=Engine.load(artefact).hash)
@@ -335,6 +336,32 @@ def test_a_message_that_cannot_be_handled_is_set_aside_and_all_others_count(
     assert found[0] == "sensors/a/telemetry"
     assert found[2] == "RuntimeError('a fault of the model')"
     store.close()
+
+
+def test_a_stream_that_is_back_in_the_batch_that_forgot_it_is_still_said(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path
+) -> None:
+    with Listener(mosquitto) as listener, running(tmp_path, artefact, mosquitto) as victim:
+        online(listener)
+        outcome = Outcome(streams={"a": None}, forgotten=["a"])
+        victim._monitor.take([("a", RawSample(1e9, None, {"pressure": 5.0}))])
+        victim._say_state("a")
+        victim._publish(outcome)
+        victim._link.publish("edgernn/pi/end", b"{}", qos=1)
+        listener.wait_for(lambda: "edgernn/pi/end" in listener.messages, "no end")
+        assert listener.last("edgernn/pi/a/state")["state"] == "warming_up"
+
+
+def test_a_batch_that_is_taken_message_by_message_is_no_worker_that_hangs(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path
+) -> None:
+    with Listener(mosquitto) as listener, running(tmp_path, artefact, mosquitto) as victim:
+        online(listener)
+    beats = []
+    victim._beat_s = 0.0
+    victim._take = lambda messages: beats.append(victim._beat_s)  # type: ignore[assignment,method-assign,misc]
+    victim._take_one_by_one([Message("t", b"", 0.0, False, 1, n, 1) for n in range(3)])
+    assert 0.0 < beats[0] < beats[1] < beats[2]
 
 
 def _has_all(victim: Agent, sender: Sender) -> bool:
