@@ -111,7 +111,7 @@ class Link:
         self._loose: deque[tuple[str, bytes, bool]] = deque()
         self._acks: deque[Message] = deque()  # the broker's window bounds it
         self._numbers = 0
-        self._is_ready = self._has_failed_once = False
+        self._is_ready = self._has_failed_once = self._is_starting = False
         self._has_said_why = self._has_said_goodbye = False
         self._stop_at_s: float | None = None
         self._wake_in, self._wake_out = socket.socketpair()
@@ -135,11 +135,13 @@ class Link:
 
         Raises EdgernnError with the reason if the first attempt fails or takes longer.
         """
+        self._is_starting = bool(timeout_s)  # what is raised need not be logged
         self._thread.start()
         if not timeout_s:
             return
         with self._changed:
             self._changed.wait_for(lambda: self._is_ready or self._has_failed_once, timeout_s)
+        self._is_starting = False
         if self.failure is not None or not self._is_ready or self.problem:
             why = self.problem or f"{self._terms.access.address}: no answer within {timeout_s:g} s"
             self.stop(timeout_s=0)
@@ -366,7 +368,7 @@ class Link:
     def say(self, why: str) -> None:
         """Remember a problem, and log it unless it is the same as before."""
         self._has_said_why = True
-        if why != self.problem:
+        if why != self.problem and not self._is_starting:
             logger.warning("%s", why)
         self.problem = why
 

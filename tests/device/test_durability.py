@@ -144,6 +144,10 @@ def test_between_checkpoints_a_kill_invents_nothing_and_the_gap_is_counted(
             sender.send(0, half)
             listener.wait_until_scored(2 * half)
             listener.wait_for(lambda: _is_idle(listener), "not sent")
+            reports = len(listener.messages["edgernn/pi/health"])
+            listener.wait_for(  # after the next, all is acknowledged, too: nothing comes again
+                lambda: len(listener.messages["edgernn/pi/health"]) > reports + 1, "no report"
+            )
             process.kill()
             listener.wait_for(  # all that it said has come
                 lambda: listener.last("edgernn/pi/availability") == "offline", "still online"

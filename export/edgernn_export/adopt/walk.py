@@ -101,8 +101,9 @@ def _samples(model: onnx.ModelProto, where: str) -> onnx.ValueInfoProto:
         kinds = ", ".join(sorted({node.op_type for node in nodes}))
         raise EdgernnError(
             f"{where}: no LSTM, GRU or RNN node, only {kinds}. PyTorch's new exporter writes "
-            "nn.RNN, and any recurrent layer of free length, as single steps: export with "
-            "torch.onnx.export(…, dynamo=False)"
+            "nn.RNN, and any recurrent layer of free length, as single steps, tf2onnx the GRU of "
+            "Keras 3 and SimpleRNN as a Loop: export with torch.onnx.export(…, dynamo=False), or "
+            "with TF_USE_LEGACY_KERAS=1"
         )
     for given in model.graph.input:
         if not given.type.HasField("tensor_type"):
