@@ -363,7 +363,7 @@ def test_a_batch_that_is_taken_message_by_message_is_no_worker_that_hangs(
         online(listener)
     beats = []
     victim._beat_s = 0.0
-    victim._take = lambda messages: beats.append(victim._beat_s)  # type: ignore[assignment,method-assign,misc]
+    victim._take = lambda messages: beats.append(victim._beat_s)  # type: ignore[method-assign]
     victim._take_one_by_one([Message("t", b"", 0.0, False, 1, n, 1) for n in range(3)])
     assert 0.0 < beats[0] < beats[1] < beats[2]
 
