@@ -193,7 +193,8 @@ def memory(data: bytes) -> None:
     for step in stream.admit(NOW_S + 1e4, [1.0, 2.0], seq=None, counts=Counter()):
         stream.about(step)
     monitor.recall("r", monitor.remember("s"))
-    monitor.forget_all()
+    for name in list(monitor.streams):
+        monitor.forget(name)
 
 
 def store(data: bytes) -> None:

@@ -113,6 +113,8 @@ class Agent:
         self._began_s = self._beat_s = time.monotonic()
         self._health_s = self._began_s
         self._hearing = Hearing(self._began_s)
+        self._at_hand: set[str] = set()
+        """Streams of the batch that is being taken."""
         self._health_samples = 0
         self._metrics = _open_metrics(config)
         self._metrics_s = float("-inf")
@@ -205,8 +207,10 @@ class Agent:
     def _take(self, messages: list[Message]) -> None:
         """Decode, score, keep, publish."""
         samples: list[tuple[str, RawSample]] = []
+        self._at_hand = set()
         for message in messages:
             samples += self._decode(message)
+        self._at_hand = {name for name, _ in samples}
         self._score(samples, messages)
 
     def _take_due(self) -> None:
@@ -218,8 +222,9 @@ class Agent:
         except Exception:
             logger.exception("%d joined samples failed: left out", len(samples))
             self._counters.refused["poison"] += len(samples)
-            self._keeper.roll_back()
-            self._intake.forget_streams({name for name, _ in samples})
+            names = {name for name, _ in samples}
+            self._keeper.roll_back(names)
+            self._intake.forget_streams(names)
 
     def _score(self, samples: list[tuple[str, RawSample]], messages: list[Message]) -> None:
         """Score, keep, publish."""
@@ -246,19 +251,21 @@ class Agent:
         self._publish(outcome)
 
     def _take_one_by_one(self, messages: list[Message]) -> None:
-        """From the last that was kept, so that what fails again is known: it is set aside."""
-        self._keeper.roll_back()
+        """From what was written of their streams, so that what fails again is known: it is set
+        aside. Each is written before the next is tried, so that no other is set back by it."""
+        self._keeper.roll_back(self._at_hand)
         in_a_row = 0
         for message in messages:
             self._beat_s = time.monotonic()
             try:
                 self._take([message])
+                self._keeper.write()
                 in_a_row = 0
             except Exception as exc:
                 in_a_row += 1
                 if in_a_row > MOST_POISON:
                     raise
-                self._keeper.roll_back()
+                self._keeper.roll_back(self._at_hand)
                 self._intake.forget(message.topic)
                 self._keeper.set_poison_aside(message, repr(exc))
                 self._refuse("poison", message, f"failed twice, set aside: {exc!r}")

@@ -199,11 +199,6 @@ class Join:
         self._recalled = [one for one in self._recalled if one != name]
         self._touched[name] = None
 
-    def forget_all(self) -> None:
-        """As if nothing had come yet; what was counted stays."""
-        for memory in (self._streams, self._heard_s, self._due, self._recalled):
-            memory.clear()
-
     def touched(self) -> list[str]:
         """Streams of which something changed since this was last asked."""
         names, self._touched = list(self._touched), {}

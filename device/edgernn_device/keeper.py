@@ -126,13 +126,19 @@ class Keeper:
             self._again_due_s = now_s + AGAIN_S
             self._write(())
 
-    def roll_back(self) -> None:
-        """The monitor as it was when it was last written: for when it stopped half-way."""
-        self._dirty.clear()
-        self._memories.forget_all()
+    def roll_back(self, streams: Iterable[str]) -> None:
+        """These streams as they were when they were last written: for when one stopped half-way."""
+        names = set(streams)
         memories = self._read() | self._pending.memories
         gone = set(self._pending.forgotten) - self._pending.memories.keys()
-        self._give_back({name: kept for name, kept in memories.items() if name not in gone})
+        for name in names:
+            self._dirty.pop(name, None)
+            self._memories.forget(name)
+        self._give_back({name: memories[name] for name in names & memories.keys() - gone})
+
+    def write(self) -> None:
+        """All that changed, now."""
+        self._write(list(self._dirty))
 
     def set_poison_aside(self, message: Message, why: str) -> None:
         """Keep, for the owner, a message that cannot be handled."""

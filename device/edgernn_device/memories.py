@@ -60,8 +60,9 @@ class Memories:
                 self._monitor.remove_stream(name)
             raise
 
-    def forget_all(self) -> None:
-        """As if nothing had come yet; what was counted stays."""
-        self._monitor.forget_all()
+    def forget(self, name: str) -> None:
+        """As if nothing had come of it yet; what was counted stays."""
+        if name in self._monitor.streams:
+            self._monitor.forget(name)
         if self._join is not None:
-            self._join.forget_all()
+            self._join.forget(name)

@@ -240,12 +240,11 @@ class Monitor:
         for name in self.streams:
             self.silence.hear(name, now_s)
 
-    def forget_all(self) -> None:
-        """As if nothing had come yet; what was counted stays."""
-        for name, stream in self.streams.items():
-            self.engine.remove_stream(stream.row)
-            self.task.forget(name)
-        self.streams.clear()  # but not when they were heard
+    def forget(self, name: str) -> None:
+        """As if nothing had come of a stream yet; what was counted stays, and who is silent."""
+        stream = self.streams.pop(name)
+        self.engine.remove_stream(stream.row)
+        self.task.forget(name)
 
     def _states(self, packed: bytes) -> dict[str, Floats]:
         """The numbers of every state in the card's order → the states. Raises ValueError."""

@@ -246,11 +246,17 @@ class Sensors:
         runs = self._runs[c]
         if runs is None:
             runs = self._runs[c] = {}
-        if kind not in runs:
-            is_first = kind == RANGE or math.isinf(self._time_s)
+        known = runs.get(kind)
+        is_gap = kind == SILENT and time_s - self._time_s > self._longest_pause_s(c)
+        if known is None or (is_gap and not known.is_on):  # in a gap nobody came
+            is_first = kind == RANGE or is_gap or math.isinf(self._time_s)
             runs[kind] = Run(time_s if is_first else self._time_s)
         runs[kind].bad += 1
         return runs[kind]
+
+    def _longest_pause_s(self, c: int) -> float:
+        """Between two samples of a stream that goes on; a longer one is no silence of a channel."""
+        return max(2.0, self._rule.channels[c].silent_after / 4) * self._rule.period_s
 
     def _show_good(
         self, c: int, time_s: float, value: float, *, kinds: Sequence[str] = (SILENT, RANGE)

@@ -288,13 +288,15 @@ def test_while_the_broker_is_away_no_stream_is_said_to_be_silent(
 
 
 @contextlib.contextmanager
-def running(folder: Path, artefact: Path, broker: Mosquitto) -> Iterator[Agent]:
+def running(
+    folder: Path, artefact: Path, broker: Mosquitto, *, durability: str = "sample"
+) -> Iterator[Agent]:
     """An agent in a thread of this process."""
     config = AgentConfig(
         model=str(artefact),
         node="pi",
         broker=BrokerConfig(address=broker.address),
-        store=StoreConfig(path="agent.db", durability="sample"),
+        store=StoreConfig(path="agent.db", durability=durability),
         output=OutputConfig(health_every_s=0.2),
     )
     stop, ready, made = threading.Event(), threading.Event(), list[Agent]()
@@ -314,12 +316,18 @@ def running(folder: Path, artefact: Path, broker: Mosquitto) -> Iterator[Agent]:
         thread.join(PATIENCE_S)
 
 
+@pytest.mark.parametrize("durability", ["sample", "checkpoint"])
 def test_a_message_that_cannot_be_handled_is_set_aside_and_all_others_count(
-    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, sender: Sender
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, sender: Sender, durability: str
 ) -> None:
-    """One value makes the engine fail, in whatever batch it is."""
-    with Listener(mosquitto) as listener, running(tmp_path, artefact, mosquitto) as victim:
+    """One value makes the engine fail, in whatever batch it is; "c" is in none with it."""
+    with (
+        Listener(mosquitto) as listener,
+        running(tmp_path, artefact, mosquitto, durability=durability) as victim,
+    ):
         online(listener)
+        sender.send(0, 100, streams=("c",))
+        listener.wait_until_scored(100)
         engine = victim._monitor.engine
         run = engine.run
 
@@ -335,6 +343,8 @@ def test_a_message_that_cannot_be_handled_is_set_aside_and_all_others_count(
         listener.wait_for(lambda: victim._counts()["poison"] > 0, "not refused")
         listener.wait_for(lambda: _has_all(victim, sender), "not all")
         assert victim._counts()["poison"] == 1
+        others = victim._monitor.streams["c"]
+        assert (others.last_s, others.warming_up) == (float(sender.time_s[99]), 0)
     store = Store(tmp_path / "agent.db", model=Engine.load(artefact).hash)
     (found,) = store.read_poison()
     assert found[0] == "sensors/a/telemetry"
@@ -370,7 +380,8 @@ def test_a_batch_that_is_taken_message_by_message_is_no_worker_that_hangs(
 
 def _has_all(victim: Agent, sender: Sender) -> bool:
     last_s = float(sender.time_s[199])
-    return all(stream.last_s == last_s for stream in victim._monitor.streams.values())
+    streams = victim._monitor.streams
+    return all(name in streams and streams[name].last_s == last_s for name in STREAMS)
 
 
 def test_samples_without_a_time_that_the_broker_sends_again_count_once(

@@ -34,8 +34,8 @@ class Plain(Memories):
     def recall(self, name: str, kept: bytes) -> None:
         self.of[name] = kept
 
-    def forget_all(self) -> None:
-        self.of.clear()
+    def forget(self, name: str) -> None:
+        self.of.pop(name, None)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_a_store_that_can_neither_be_used_nor_begun_anew_stops_nothing(
     for now_s in (61.0, 122.0, 183.0):
         keeper.keep(["a"], [alert(round(now_s))], [])
         keeper.tick(now_s)
-    keeper.roll_back()
+    keeper.roll_back(["a"])
     assert memories.of == {"a": b"1"}
     assert keeper.problem.endswith("File exists")
     path.parent.unlink()

@@ -74,7 +74,8 @@ def test_after_all_was_forgotten_and_given_back_nothing_has_changed(
     rolled.take(messages[:331])
     kept = {name: rolled.memories.remember(name) for name in rolled.memories}
     rolled.take(messages[331:400])
-    rolled.memories.forget_all()
+    for name in list(rolled.memories):
+        rolled.memories.forget(name)
     assert list(rolled.memories) == []
     for name, memory in kept.items():
         rolled.memories.recall(name, memory)

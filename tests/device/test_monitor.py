@@ -574,7 +574,8 @@ def test_what_was_rolled_back_neither_falls_silent_nor_stops_the_clock(
 ) -> None:
     monitor.take(healthy.samples("a", stop=5) + healthy.samples("b", stop=5))
     kept = monitor.remember("a")
-    monitor.forget_all()
+    for name in list(monitor.streams):
+        monitor.forget(name)
     monitor.recall("a", kept)
     outcome = monitor.look_at_clock(31.0)
     assert ([alert.stream for alert in outcome.alerts], outcome.forgotten) == (["a"], ["b"])
@@ -586,7 +587,8 @@ def test_a_silent_stream_that_was_lost_with_the_store_is_forgotten_without_an_al
 ) -> None:
     monitor.take(healthy.samples("a", stop=5))
     monitor.look_at_clock(31.0)
-    monitor.forget_all()
+    for name in list(monitor.streams):
+        monitor.forget(name)
     outcome = monitor.look_at_clock(1e6)
     assert (outcome.forgotten, outcome.alerts, monitor.counts) == (["a"], [], {})
     assert monitor.look_at_clock(2e6) == Outcome()

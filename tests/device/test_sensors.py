@@ -121,6 +121,14 @@ def test_a_channel_that_never_came_is_silent_from_the_first_sample_on() -> None:
     assert Pair(silent_after=5).send([NAN] * 9).edges == [(SILENT, True, 6, 1)]
 
 
+def test_a_pause_of_the_whole_stream_is_no_silence_of_one_channel() -> None:
+    pair = Pair(silent_after=10).send([1, NAN, NAN])
+    pair.time_s += 36_000.0
+    assert pair.send([NAN] * 4).edges == []
+    pair.send([NAN] * 10)
+    assert [edge[:2] for edge in pair.edges] == [(SILENT, True)]
+
+
 def test_an_impossible_value_ends_silence() -> None:
     pair = Pair(silent_after=5, high=5.0).send([NAN] * 9 + [9, 9])
     assert [edge[:2] for edge in pair.edges] == [(SILENT, True), (SILENT, False), (RANGE, True)]
