@@ -31,7 +31,7 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Task → what its graph says of a sample, beside the next states."""
 
 
-class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One quantity that every sample has."""
 
     name: str

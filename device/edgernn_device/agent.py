@@ -360,7 +360,8 @@ class Agent:
         self._retained.say(topic, payload, is_connected=self._link.is_connected)
 
     def _publish_retained(self, topic: str, payload: bytes) -> None:
-        self._link.publish(topic, payload, qos=1, retain=True, is_report=True)
+        is_report = topic.rpartition("/")[2] not in NOTICES  # of classes and forecasts each counts
+        self._link.publish(topic, payload, qos=1, retain=True, is_report=is_report)
 
     def _is_score_due(self, name: str) -> bool:
         now_s = self._monitor.streams[name].last_s
