@@ -346,7 +346,7 @@ def test_other_text_suffixes_are_csv_too(folder: Path, name: str) -> None:
         ),
         ("x.csv", b"time,a,a\n0,1,2\n1,2,3\n", 'line 1: two columns are named "a"'),
         ("x.csv.gz", b"time,a\n0,1\n", "not a gzip file, or damaged: "),
-        ("x.csv.gz", gzip.compress(b"time,a\n")[:-4], "not a gzip file, or damaged: "),
+        ("x.csv.gz", gzip.compress(b"time,a\n", mtime=0)[:-4], "not a gzip file, or damaged: "),
         ("x.parquet", b"time,a\n0,1\n", "not a Parquet file, or damaged: "),
         ("x.xlsx", b"time,a\n0,1\n", "expected .csv, .tsv, .txt (each also .gz) or .parquet"),
     ],
