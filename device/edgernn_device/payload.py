@@ -61,29 +61,6 @@ class RawSample(msgspec.Struct, frozen=True):
         return [values.get(name, math.nan) for name in channels]
 
 
-def decode(
-    payload: bytes,
-    *,
-    received_s: float,
-    period_s: float = 0.0,
-    heard_s: float = math.nan,
-    is_again: bool = False,
-) -> list[RawSample]:
-    """The samples of one message; a sample without a time gets `received_s`, seconds since 1970, in
-    a list those before it `period_s` less each. The rest is noted in each sample.
-
-    Raises PayloadError for anything that is not an object or a list of objects, or has a time or
-    running number that is none. A message is taken whole or not at all.
-    """
-    return samples_of(
-        parse(payload),
-        received_s=received_s,
-        period_s=period_s,
-        heard_s=heard_s,
-        is_again=is_again,
-    )
-
-
 def parse(payload: bytes) -> object:
     """What one message's JSON says. Raises PayloadError if it is none, or too much of it."""
     if len(payload) > LARGEST_PAYLOAD:
@@ -103,7 +80,12 @@ def samples_of(
     heard_s: float = math.nan,
     is_again: bool = False,
 ) -> list[RawSample]:
-    """The samples of one message that was parsed. Raises PayloadError as `decode` does."""
+    """The samples of one parsed message; a sample without a time gets `received_s`, seconds since
+    1970, in a list those before it `period_s` less each. The rest is noted in each sample.
+
+    Raises PayloadError for anything that is not an object or a list of objects, or has a time or
+    running number that is none. A message is taken whole or not at all.
+    """
     if isinstance(content, dict):
         return [_sample(content, received_s, heard_s, is_again)]
     if isinstance(content, list) and content:
