@@ -88,8 +88,6 @@ class Counters:
         self.messages = 0
         self.refused: Counter[str] = Counter()
         """Messages, by reason."""
-        self.alerts: Counter[str] = Counter()
-        """Alarms that went on, by severity."""
         self.latency = Histogram()
         """From a batch's first message received to its effect published."""
         self.last_latency_s = 0.0

@@ -360,9 +360,9 @@ def test_a_message_that_cannot_be_handled_is_set_aside_and_all_others_count(
         sender.send(0, 100)
         sender.send_raw("a", b'{"time": "2037-01-01T00:00:00Z", "pressure": 666.0}')
         sender.send(100, 200)
-        listener.wait_for(lambda: victim._counts()["poison"] > 0, "not refused")
+        listener.wait_for(lambda: victim._reporter.counts()["poison"] > 0, "not refused")
         listener.wait_for(lambda: _has_all(victim, sender), "not all")
-        assert victim._counts()["poison"] == 1
+        assert victim._reporter.counts()["poison"] == 1
         others = victim._monitor.streams["c"]
         assert (others.last_s, others.warming_up) == (float(sender.time_s[99]), 0)
     store = Store(tmp_path / "agent.db", model=Engine.load(artefact).hash)
@@ -379,8 +379,8 @@ def test_a_stream_that_is_back_in_the_batch_that_forgot_it_is_still_said(
         online(listener)
         outcome = Outcome(streams={"a": None}, forgotten=["a"])
         victim._monitor.take([("a", RawSample(1e9, None, {"pressure": 5.0}))])
-        victim._say_state("a")
-        victim._publish(outcome)
+        victim._voice.say_state("a")
+        victim._voice.publish(outcome)
         victim._link.publish("edgernn/pi/end", b"{}", qos=1)
         listener.wait_for(lambda: "edgernn/pi/end" in listener.messages, "no end")
         assert listener.last("edgernn/pi/a/state")["state"] == "warming_up"
