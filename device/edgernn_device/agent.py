@@ -142,7 +142,7 @@ class Agent:
 
     def _work(self, stop: threading.Event) -> None:
         logger.info(
-            "%s: %s, %s, listening on %s",
+            "%s: %s, %s, samples from %s",
             self._topics.node,
             self._monitor.engine.card.name,
             self._monitor.task,
@@ -168,11 +168,12 @@ class Agent:
             if self._metrics is not None:
                 self._metrics.close()
             logger.info(
-                "stopped: %d messages, %d samples, %d unsent, dropped %s",
+                "stopped: %d messages, %d samples, %d unsent; %s",
                 self._counters.messages,
                 self._monitor.samples,
                 left,
-                dict(self._reporter.counts()) or "nothing",
+                ", ".join(f"{n} {why}" for why, n in self._reporter.counts().items())
+                or "nothing irregular",
             )
 
     def _enqueue(self, message: Message) -> None:
@@ -192,10 +193,15 @@ class Agent:
         fresh = self._keeper.without_repeats(messages)
         if len(fresh) < len(messages):
             self._counters.refused["redelivered"] += len(messages) - len(fresh)
+        counts = (self._counters.refused, self._monitor.counts, self._intake.counts)
+        before = [counter.copy() for counter in counts]
         try:
             self._take(fresh)
         except Exception:
             logger.exception("a batch of %d messages failed", len(fresh))
+            for counter, then in zip(counts, before, strict=True):  # all of it comes again
+                counter.clear()
+                counter.update(then)
             self._take_one_by_one(fresh)
         for message in messages:
             self._link.ack(message)
@@ -226,7 +232,8 @@ class Agent:
     def _score(self, samples: list[tuple[str, RawSample]], messages: list[Message]) -> None:
         """Score, keep, publish."""
         outcome = self._monitor.take(samples, now_s=self._hearing_s())
-        for remark in self._monitor.remarks:
+        for reason, remark in self._monitor.remarks:
+            self._reporter.has_told(reason)
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
         changed = [name for name, _ in samples] + self._intake.touched()
@@ -301,6 +308,7 @@ class Agent:
         """Count it; say the first of each kind, so that a flood does not fill the log."""
         self._counters.refused[reason] += 1
         if self._counters.refused[reason] == 1:
+            self._reporter.has_told(reason)
             logger.warning(
                 "%r: %s: %.200s (said once, then counted)",
                 message.topic[:200],
@@ -337,6 +345,8 @@ class Agent:
         return self._hearing.look(time.monotonic(), can_hear=self._link.is_connected)
 
     def _say_health(self) -> None:
+        for sentence in self._reporter.news():
+            logger.warning("%s", sentence)
         self._health_s = time.monotonic()
         health = self._reporter.next_health(self._health_s, time.time())
         self._voice.retain(self._topics.health, health)

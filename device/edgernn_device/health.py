@@ -25,6 +25,9 @@ class Irregular(NamedTuple):
     unit: Unit
     meaning: str
 
+    def __str__(self) -> str:
+        return f"{self.unit} {self.meaning}"
+
 
 IRREGULAR = {
     "not_json": Irregular("messages", "not JSON; refused"),
@@ -66,6 +69,9 @@ IRREGULAR = {
     "publish_refused": Irregular("publishes", "that the broker did not take; lost"),
 }
 """Every reason on the health topic, in the log and in the metrics."""
+
+ROUTINE = frozenset({"redelivered", "retained", "ignored", "bridged", "repeated", "forgotten"})
+"""Reasons that are no news: MQTT, or the settings, lead to them."""
 
 
 class Histogram:

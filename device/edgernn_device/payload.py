@@ -16,6 +16,8 @@ LARGEST_PAYLOAD = 1 << 20
 MOST_SAMPLES = 20_000
 """In one message: the shortest, `{}`, would take a hundred times its bytes in memory."""
 LARGEST_TIME_S = LAST_S
+SHOWN = 40
+"""Bytes of a refused message that its sentence shows."""
 
 
 class PayloadError(Exception):
@@ -106,7 +108,8 @@ def _lenient(payload: bytes, refusal: Exception) -> object:
             return json.loads(payload.decode())
     except (ValueError, RecursionError) as exc:
         raise PayloadError("not_json", str(exc)) from exc
-    raise PayloadError("not_json", str(refusal)) from refusal
+    shown = f", got {payload[:SHOWN]!r}" if payload else ", got nothing"
+    raise PayloadError("not_json", f"{refusal}{shown}") from refusal
 
 
 def _sample(item: object, time_s: float, heard_s: float, is_again: bool) -> RawSample:

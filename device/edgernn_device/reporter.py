@@ -4,7 +4,7 @@ from collections import Counter
 
 from edgernn import __version__
 from edgernn.times import format_time
-from edgernn_device.health import Counters, Health, Report, resident_bytes
+from edgernn_device.health import IRREGULAR, ROUTINE, Counters, Health, Report, resident_bytes
 from edgernn_device.inbox import Inbox
 from edgernn_device.intake import Intake
 from edgernn_device.keeper import Keeper
@@ -41,6 +41,12 @@ class Reporter:
         self._voice = voice
         self._began_s = self._last_s = began_s
         self._last_samples = 0
+        self._told = set(ROUTINE)
+        """Reasons that need no word any more."""
+
+    def has_told(self, reason: str) -> None:
+        """A reason that was said with more than `news` knows."""
+        self._told.add(reason)
 
     def counts(self) -> Counter[str]:
         """Everything refused, bridged or lost so far, by reason."""
@@ -55,6 +61,15 @@ class Reporter:
                 outbox_full=self._outbox.dropped,
             )
         )
+
+    def news(self) -> list[str]:
+        """Sentences for the operator about what was counted for the first time."""
+        counts = self.counts()
+        new = [reason for reason in counts.keys() - self._told if counts[reason]]
+        self._told.update(new)
+        return [
+            f"{IRREGULAR.get(reason, reason)} ({reason}; said once, then counted)" for reason in new
+        ]
 
     def next_health(self, now_s: float, wall_s: float) -> Health:
         """For the health topic: its rate is that since the last one. `wall_s`: since 1970."""

@@ -282,7 +282,7 @@ class Store:
             return EMPTY
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            return "damaged", str(found)
+            return "damaged", "its pages contradict each other"
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:

@@ -34,15 +34,15 @@ class Voice:
         self._topics = topics
         self._output = output
         self._retained = Retained(self._publish_retained)
-        self._said: dict[str, tuple[str, tuple[str, ...]]] = {}
-        """Stream → state and faults last published."""
+        self._said: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+        """Stream → state, its beginning and the faults last published."""
         self._score_said_s: dict[str, float] = {}
         """Stream → sample time of the score last published."""
 
     @property
     def states(self) -> Counter[str]:
         """Streams by the state last published."""
-        return Counter(state for state, _ in self._said.values())
+        return Counter(state for state, *_ in self._said.values())
 
     def parcel(self, alert: Alert) -> Parcel:
         """An alert as it is kept, and sent when that is safe."""
@@ -94,7 +94,8 @@ class Voice:
     def say_state(self, name: str) -> None:
         """Publish a stream's state if it changed."""
         state = self._monitor.state_of(name)
-        said = (state.state, state.faults)
+        since = "" if state.state == "warming_up" else state.since  # it may be the last sample
+        said = (state.state, since, state.faults)
         if self._said.get(name) != said:
             self._said[name] = said
             self.retain(self._topics.state(name), state)
