@@ -32,8 +32,8 @@ from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import RawSample
 from edgernn_device.store import Change, Store
 
-KILLS = 50
 STREAMS = ("a", "b")
+APART = "home/{stream}/{channel}"
 LIVELY = '[alarm]\nfalse_alarms = "20/hour"\nrecover_s = 2.0\ncooldown_s = 2.0\n'
 """Alarms that go on and off often: there is something to lose."""
 
@@ -44,6 +44,7 @@ class Sender:
     def __init__(self, broker: HasAddress, recording: Path, channels: tuple[str, ...]) -> None:
         self.time_s, self.x = read_samples(recording)
         self._channels = channels
+        self._is_apart = False
         self._link = Link(
             Access(address=BrokerAddress.parse(broker.address)),
             client_id="sender",
@@ -57,13 +58,23 @@ class Sender:
     def __exit__(self, *_: object) -> None:
         self._link.stop()
 
+    def cut(self, samples: int, *, is_apart: bool) -> None:
+        """Only the last of them; each channel on a topic of its own, or not."""
+        self.time_s, self.x = self.time_s[-samples:], self.x[-samples:]
+        self._is_apart = is_apart
+
     def send(self, start: int, stop: int, *, streams: tuple[str, ...] = STREAMS) -> None:
         for t in range(start, min(stop, len(self.x))):
             for shift, name in enumerate(streams):  # the second is a minute ahead
                 row = self.x[(t + 60 * shift) % len(self.x)].tolist()
+                when = {"time": format_time(float(self.time_s[t]))}
                 content: dict[str, Any] = dict(zip(self._channels, row, strict=True))
-                content["time"] = format_time(float(self.time_s[t]))
-                self.send_raw(name, json.dumps(content).encode())
+                if not self._is_apart:
+                    self.send_raw(name, json.dumps(content | when).encode())
+                    continue
+                for channel, value in content.items():
+                    payload = json.dumps({"value": value} | when).encode()
+                    self._link.publish(f"home/{name}/{channel}", payload, qos=1)
 
     def send_raw(self, stream: str, payload: bytes) -> None:
         self._link.publish(f"sensors/{stream}/telemetry", payload, qos=1)
@@ -87,14 +98,21 @@ def ids(listener: Listener) -> list[str]:
 
 
 def undisturbed(
-    folder: Path, artefact: Path, broker: Mosquitto, sender: Sender, *, store: str
+    folder: Path,
+    artefact: Path,
+    broker: Mosquitto,
+    sender: Sender,
+    *,
+    store: str,
+    more: str = LIVELY,
 ) -> list[dict[str, Any]]:
     """The alerts of one run without any mishap."""
     folder.mkdir()
-    with Listener(broker) as listener, agent(folder, artefact, broker, store=store, more=LIVELY):
+    with Listener(broker) as listener, agent(folder, artefact, broker, store=store, more=more):
         online(listener)
         sender.send(0, len(sender.x))
-        listener.wait_until_scored(len(STREAMS) * len(sender.x))
+        rows = len(sender.x) - ("resample" in more)  # the last row waits for a sample behind it
+        listener.wait_until_scored(len(STREAMS) * rows)
         return alerts(listener)
 
 
@@ -105,28 +123,44 @@ def longest_calm(sender: Sender, alerts: list[dict[str, Any]]) -> tuple[int, int
     return max(itertools.pairwise(firsts), key=lambda ends: ends[1] - ends[0])
 
 
-def test_killed_fifty_times_it_raises_the_alerts_of_an_undisturbed_run(
-    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, sender: Sender
+@pytest.mark.parametrize(
+    ("inputs", "samples", "kills"),
+    [
+        pytest.param("", 3600, 50, id="whole"),
+        pytest.param(f'[input]\nsubscribe = "{APART}"\n', 1200, 10, id="apart"),
+        pytest.param('[input]\nresample = "last"\n', 1200, 10, id="resampled"),
+    ],
+)
+def test_killed_again_and_again_it_raises_the_alerts_of_an_undisturbed_run(
+    tmp_path: Path,
+    mosquitto: Mosquitto,
+    artefact: Path,
+    sender: Sender,
+    inputs: str,
+    samples: int,
+    kills: int,
 ) -> None:
     store = 'durability = "sample"'
-    expected = undisturbed(tmp_path / "quiet", artefact, mosquitto, sender, store=store)
+    sender.cut(samples, is_apart="{channel}" in inputs)
+    more = LIVELY + inputs
+    expected = undisturbed(tmp_path / "quiet", artefact, mosquitto, sender, store=store, more=more)
     ids_expected = {alert["id"] for alert in expected}
-    assert len(ids_expected) > 20
+    assert len(ids_expected) > 5
     folder = tmp_path / "killed"
     folder.mkdir()
     mosquitto.restart()  # nothing retained, no session
     generator = random.Random(5)
-    parts = np.linspace(0, len(sender.x), KILLS + 1).astype(int)
+    parts = np.linspace(0, len(sender.x), kills + 1).astype(int)
     with Listener(mosquitto) as listener:
         sender.wait()
-        for k in range(KILLS):
-            with agent(folder, artefact, mosquitto, store=store, more=LIVELY) as process:
+        for k in range(kills):
+            with agent(folder, artefact, mosquitto, store=store, more=more) as process:
                 if k == 0:
                     online(listener)
                 sender.send(parts[k], parts[k + 1])
                 time.sleep(generator.uniform(0.0, 1.2))
                 process.kill()
-        with agent(folder, artefact, mosquitto, store=store, more=LIVELY):
+        with agent(folder, artefact, mosquitto, store=store, more=more):
             listener.wait_for(lambda: set(ids(listener)) >= ids_expected, "alerts missing")
             listener.wait_for(lambda: _is_idle(listener), "not done")
     assert set(ids(listener)) == ids_expected
