@@ -1,0 +1,229 @@
+"""Learner → plain nodes for one sample, a Scan over them for several.
+
+P and B lie side by side in one state, so that one product with φ gives both what is corrected and
+which way to learn, and one outer product learns both.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from onnx import numpy_helper
+from onnxscript import ir
+from torch import Tensor, nn
+
+from edgernn.nets.adapt import (
+    LARGEST_CHANGE,
+    LARGEST_LESSON,
+    SMALLEST_VARIANCE,
+    Learner,
+    Paces,
+    learn,
+    walk,
+)
+from edgernn_export.ops.branch import if_one_sample, traced
+from edgernn_export.ops.loop import scan
+from edgernn_export.ops.order import op
+
+
+@torch.library.custom_op("edgernn::adapt", mutates_args=())
+def adapt(
+    phi: Tensor,
+    r: Tensor,
+    observed: Tensor,
+    scale: Tensor,
+    recent: Tensor,
+    readout: Tensor,
+    usual: Tensor,
+    unrest: Tensor,
+    prior: Tensor,
+    paces: list[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """As `Learner.forward` takes and gives them; prior (F, F + C): P and B where a stream begins."""
+    state = scale.numpy(), recent.numpy(), readout.numpy()
+    given = phi.numpy(), r.numpy(), observed.numpy()
+    moved, judged, following = learn(
+        *given, state, usual.numpy(), unrest.numpy(), Paces(*paces)
+    )
+    s, m, a = map(torch.from_numpy, following)
+    return torch.from_numpy(moved), torch.from_numpy(judged), s, m, a
+
+
+@adapt.register_fake
+def _(
+    phi: Tensor,
+    r: Tensor,
+    observed: Tensor,
+    scale: Tensor,
+    recent: Tensor,
+    readout: Tensor,
+    usual: Tensor,
+    unrest: Tensor,
+    prior: Tensor,
+    paces: list[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    states = tuple(torch.empty_like(one) for one in (scale, recent, readout))
+    return torch.empty_like(r), torch.empty_like(r), *states
+
+
+@torch.library.custom_op("edgernn::rescale", mutates_args=())
+def rescale(
+    r: Tensor,
+    observed: Tensor,
+    scale: Tensor,
+    recent: Tensor,
+    usual: Tensor,
+    unrest: Tensor,
+    paces: list[float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `Learner.forward` takes and gives them, without a read-out: nothing moves."""
+    state = scale.numpy(), recent.numpy()
+    _, judged, (s, m) = learn(
+        None, r.numpy(), observed.numpy(), state, usual.numpy(), unrest.numpy(), Paces(*paces)
+    )
+    return torch.from_numpy(judged), torch.from_numpy(s), torch.from_numpy(m)
+
+
+@rescale.register_fake
+def _(
+    r: Tensor,
+    observed: Tensor,
+    scale: Tensor,
+    recent: Tensor,
+    usual: Tensor,
+    unrest: Tensor,
+    paces: list[float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(r), torch.empty_like(scale), torch.empty_like(recent)
+
+
+def _onnx_adapt(phi, r, observed, scale, recent, readout, usual, unrest, prior, paces):  # type: ignore[no-untyped-def]  # traced by onnxscript
+    size, channels = phi.shape[2], r.shape[2]
+    step = _step(Paces(*paces), usual, unrest, prior, channels, size)
+    is_fresh = op.Equal(op.Slice(readout, [0, 0], [1, 1], [1, 2]), _constant(0.0))
+    readout = op.Where(is_fresh, prior, readout)
+    states = [channels], [2 * channels], [size, size + channels]
+    rows = [*states, [size], [channels], [channels]]
+    return _run(step, [phi, r, observed], [scale, recent, readout], rows)
+
+
+def _onnx_rescale(r, observed, scale, recent, usual, unrest, paces):  # type: ignore[no-untyped-def]  # traced by onnxscript
+    step = _step(Paces(*paces), usual, unrest, None, r.shape[2], 0)
+    channels = r.shape[2]
+    rows = [[channels], [2 * channels], [channels], [channels]]
+    return _run(step, [r, observed], [scale, recent], rows)
+
+
+def _run(step, samples, states, rows):  # type: ignore[no-untyped-def]
+    """What is said of each sample, then the states: `step` takes states and one sample's values,
+    whose shapes behind N are `rows`."""
+
+    def one():  # type: ignore[no-untyped-def]
+        following, said = step(states, [op.Squeeze(value, [0]) for value in samples])
+        return *(op.Unsqueeze(value, [0]) for value in said), *following
+
+    def several():  # type: ignore[no-untyped-def]
+        following, said = scan(step, states, samples, rows=rows)
+        return *said, *following
+
+    return if_one_sample(samples[-1], one, several)
+
+
+def _step(paces, usual, unrest, prior, channels, size):  # type: ignore[no-untyped-def]
+    """The update of one sample, as `Learner` writes it; size 0: of the scale alone."""
+    if size:
+        forget = _constant(walk(size, channels, paces)[1])
+
+    def step(states, sample):  # type: ignore[no-untyped-def]
+        scale, recent, *rest = states
+        *features, wanted, there = sample
+        said = []
+        if size:
+            (a,), (phi,) = rest, features
+            x = op.Unsqueeze(phi, [1])  # (N, 1, F)
+            v, moved = _split(op.MatMul(x, a), [size, channels], axis=2)
+            moved = op.Squeeze(moved, [1])
+            wanted = op.Mul(op.Sub(wanted, moved), there)
+            said = [moved]
+        factor = op.Exp(scale)
+        error = op.Div(wanted, factor)
+        d = op.Clip(error, _constant(-LARGEST_LESSON), _constant(LARGEST_LESSON))
+        m, q = _split(recent, [channels, channels], axis=1)
+        off = op.Sub(d, m)
+        weight = op.Mul(there, _constant(paces.recent))
+        m = op.Add(m, op.Mul(weight, off))
+        more = op.Sub(op.Sub(op.Mul(d, d), _constant(1.0)), q)
+        q = op.Add(q, op.Mul(weight, more))
+        variance = op.Add(op.Sub(q, op.Mul(m, m)), _constant(1.0))
+        variance = op.Max(variance, _constant(SMALLEST_VARIANCE))
+        u = op.Div(op.Relu(op.Sub(q, op.Log(variance))), usual)
+        pace = op.Div(_constant(1.0 - paces.floor), op.Add(op.Mul(u, u), _constant(1.0)))
+        w = op.Mul(there, op.Add(pace, _constant(paces.floor)))
+        square = op.Mul(off, off)
+        unruly = op.Sub(op.Div(square, op.Add(square, _constant(1.0))), unrest)
+        change = op.Mul(op.Mul(w, _constant(paces.scale)), unruly)
+        limits = _constant(-LARGEST_CHANGE), _constant(LARGEST_CHANGE)
+        following = [op.Clip(op.Add(scale, change), *limits), op.Concat(m, q, axis=1)]
+        if size:
+            turned = op.Reshape(v, [-1, size, 1])
+            g = op.Squeeze(op.MatMul(x, turned), [2])  # (N, 1)
+            most = op.ReduceMax(w, [1], keepdims=1)
+            known = op.Neg(op.Div(most, op.Add(op.Mul(most, g), _constant(1.0))))
+            lesson = op.Mul(op.Mul(w, d), factor)
+            lesson = op.Div(lesson, op.Add(op.Mul(w, g), _constant(1.0)))
+            row = op.Concat(op.Mul(v, op.Unsqueeze(known, [2])), op.Unsqueeze(lesson, [1]), axis=2)
+            learnt = op.Add(a, op.Mul(turned, row))
+            back = op.Mul(op.Sub(prior, a), op.Mul(op.Unsqueeze(most, [2]), forget))
+            following.append(op.Add(learnt, back))
+        return following, [*said, error]
+
+    return step
+
+
+def _split(value, sizes, axis):  # type: ignore[no-untyped-def]
+    """Not by op.Split: onnxscript cannot know how many outputs a variadic node has."""
+    parts = op.Constant(value=numpy_helper.from_array(np.array(sizes)))
+    attributes = [ir.AttrInt64("axis", axis)]
+    node = ir.Node("", "Split", [value, parts], attributes, num_outputs=len(sizes))
+    traced().append(node)
+    return node.outputs
+
+
+def _constant(value: Any) -> Any:
+    return op.Constant(value=numpy_helper.from_array(np.asarray(value, np.float32)))
+
+
+class ExportedLearner(nn.Module):
+    """A Learner as one opaque op."""
+
+    usual: Tensor
+    unrest: Tensor
+    prior: Tensor
+
+    def __init__(self, layer: Learner) -> None:
+        super().__init__()
+        self.paces = list(map(float, layer.paces))
+        self.register_buffer("usual", layer.usual)
+        self.register_buffer("unrest", layer.unrest)
+        if layer.size:
+            prior, _ = walk(layer.size, len(layer.usual), layer.paces)
+            self.register_buffer("prior", torch.from_numpy(prior))
+
+    def forward(
+        self, phi: Tensor | None, r: Tensor, observed: Tensor, *state: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        if phi is None:
+            judged, *following = rescale(
+                r, observed, *state, self.usual, self.unrest, self.paces
+            )
+            return torch.zeros_like(r), judged, tuple(following)
+        moved, judged, *following = adapt(
+            phi, r, observed, *state, self.usual, self.unrest, self.prior, self.paces
+        )
+        return moved, judged, tuple(following)
+
+
+TRANSLATION: dict[Any, Any] = {
+    torch.ops.edgernn.adapt.default: _onnx_adapt,
+    torch.ops.edgernn.rescale.default: _onnx_rescale,
+}
