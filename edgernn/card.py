@@ -11,6 +11,10 @@ from edgernn.errors import EdgernnError
 
 MOST_STATES = 4_000_000
 """Numbers that one stream may remember, 16 MB: more is no detector, and memory for many."""
+MOST_CHANNELS = 64
+"""That may be named for a graph of any channels: its ranking was tried with no more."""
+ANY = 0
+"""In the shape of a state: as many as there are channels."""
 CARD_KEY = "edgernn"
 """Name of the entry in the model's `metadata_props`."""
 

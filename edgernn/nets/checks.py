@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgernn.nets.model import Model
+from edgernn.nets.model import Exportable
 
 Floats = NDArray[np.float32]
 States = tuple[Floats, ...]
@@ -40,7 +40,7 @@ class Runner(Protocol):
 class TorchRunner:
     """A torch model as a `Runner`."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Exportable) -> None:
         self.model = model.eval()
         self.channels = model.channels
         self.delay = model.delay

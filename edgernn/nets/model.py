@@ -25,31 +25,22 @@ class Modules(nn.ModuleList, Generic[M]):
         return cast("Iterator[M]", super().__iter__())
 
 
-class Model(nn.Module, ABC):
-    """A stateful network over scaled samples; a task adds what is said of them.
-
-    `forward` is what is exported, node for node.
-    """
+class Exportable(nn.Module, ABC):
+    """Samples and states in, what is said of the samples and next states out: `forward` is what is
+    exported, node for node."""
 
     outputs: ClassVar[tuple[str, ...]]
     """Names of what `forward` returns before the next states."""
+    channels: int
     delay: int = 0
     """What is returned with sample t speaks of sample t − delay."""
-    centre: Tensor
     scale: Tensor
-
-    def __init__(self, channels: Sequence[str], network: NetworkConfig, *, seed: int) -> None:
-        """`channels`: their names, in the order of a sample."""
-        super().__init__()
-        self.channels = len(channels)
-        self.network = build_network(channels, network, seed=seed)
-        self.register_buffer("centre", torch.zeros(self.channels))
-        self.register_buffer("scale", torch.ones(self.channels))
+    """(C,) standard deviation of each channel, in sensor units."""
 
     @property
     @abstractmethod
     def state_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Every memory in the order `forward` takes them, those of the network first."""
+        """Every memory in the order `forward` takes them, those of a network first."""
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -60,7 +51,7 @@ class Model(nn.Module, ABC):
 
     def fresh_state(self, streams: int) -> tuple[Tensor, ...]:
         """The states of `streams` streams that have seen nothing: each (N, …)."""
-        device = self.centre.device
+        device = self.scale.device
         shapes = self.state_shapes.values()
         return tuple(torch.zeros(streams, *shape, device=device) for shape in shapes)
 
@@ -68,6 +59,20 @@ class Model(nn.Module, ABC):
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """x (T, N, C) in sensor units, NaN = missing; states as `states` lists them → `outputs`,
         then the next states."""
+
+
+class Model(Exportable):
+    """A stateful network over scaled samples; a task adds what is said of them."""
+
+    centre: Tensor
+
+    def __init__(self, channels: Sequence[str], network: NetworkConfig, *, seed: int) -> None:
+        """`channels`: their names, in the order of a sample."""
+        super().__init__()
+        self.channels = len(channels)
+        self.network = build_network(channels, network, seed=seed)
+        self.register_buffer("centre", torch.zeros(self.channels))
+        self.register_buffer("scale", torch.ones(self.channels))
 
     @abstractmethod
     def loss(

@@ -184,9 +184,7 @@ def calibrate(
     return tails
 
 
-def _residuals(
-    method: Method, detector: Detector, pieces: Sequence[Track], warm_up: int
-) -> Floats:
+def _residuals(method: Method, detector: Detector, pieces: Sequence[Track], warm_up: int) -> Floats:
     """(·, heads, C) in standard deviations, NaN where missing; clipped, so that a few wild samples
     do not speak for all others."""
     parts = [run_stream(method, detector, piece.x)[warm_up:] for piece in pieces]
@@ -223,7 +221,10 @@ def _origin(config: Config, stretches: Stretches, spill: Spill) -> Origin:
     plain = msgspec.json.decode(msgspec.json.encode(config))
     pieces = [*stretches.fit, *stretches.validation, *stretches.calibration]
     del plain["training"]["memory_gb"]  # where samples are kept changes no weight
-    keys = {key: plain[key] for key in ("task", "network", "head", "adapt", "forecast", "score", "training")}
+    keys = {
+        key: plain[key]
+        for key in ("task", "network", "head", "adapt", "forecast", "score", "training")
+    }
     return Origin(keys, hash_samples(pieces, spill))
 
 

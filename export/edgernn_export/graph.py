@@ -14,17 +14,18 @@ from torch.export import Dim
 from edgernn.card import State
 from edgernn.errors import EdgernnError
 from edgernn.nets.layers import Stateful
-from edgernn.nets.model import Model
+from edgernn.nets.model import Exportable
 from edgernn_export.ops import EXPORTED, TRANSLATIONS
 from edgernn_export.trim import shorten, strip
 
 OPSET = 21
 
 
-def build_graph(model: Model, *, inputs: int | None = None) -> onnx.ModelProto:
+def build_graph(model: Exportable, *, inputs: int | None = None) -> onnx.ModelProto:
     """The float32 graph of a trained model of any task.
 
-    `inputs`: columns of `x`, where they are not the channels.
+    `inputs`: columns of `x`, where they are not the channels. A state whose row has a 0 in its shape
+    has as many there as `x` has channels, and then any number of them may come.
     Inputs `x` (T, N, C) and `state.*` (N, …); outputs the model's own (T, N, …), such as score,
     and `state.*.next` (N, …). Raises EdgernnError if an axis came out frozen.
     """
@@ -47,10 +48,17 @@ def _traced(
     """`module` takes x (T, N, inputs) and a tuple of states, and gives outputs, then states."""
     names = [state.name for state in states]
     arguments: list[object] = [torch.zeros(5, 3, inputs)]
-    free: list[object] = [{0: Dim("T"), 1: Dim("N")}]
+    is_open = any(0 in state.shape for state in states)
+    free: list[object] = [{0: Dim("T"), 1: Dim("N")} | ({2: Dim("C")} if is_open else {})]
     if states:  # the exporter stumbles over an empty tuple
-        arguments.append(tuple(torch.zeros(3, *state.shape) for state in states))
-        free.append(tuple({0: Dim("N")} for _ in states))
+        rows = [[size or inputs for size in state.shape] for state in states]
+        arguments.append(tuple(torch.zeros(3, *row) for row in rows))
+        free.append(
+            tuple(
+                {0: Dim("N")} | {i: Dim("C") for i, size in enumerate(state.shape, 1) if not size}
+                for state in states
+            )
+        )
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             _for_export(module),
@@ -67,7 +75,7 @@ def _traced(
     model = program.model_proto
     strip(model)
     shorten(model)
-    _check_axes(model)
+    _check_axes(model, states)
     onnx.checker.check_model(model)
     return model
 
@@ -112,12 +120,17 @@ def _replace_layers(module: nn.Module) -> None:
             _replace_layers(child)
 
 
-def _check_axes(model: onnx.ModelProto) -> None:
-    """T and N must be free on every input and output: a frozen one is silent until it hurts."""
+def _check_axes(model: onnx.ModelProto, states: Sequence[State]) -> None:
+    """T and N must be free on every input and output, and C where any number of channels may come:
+    a frozen axis is silent until it hurts."""
+    rows = {state.name: ["" if size else "C" for size in state.shape] for state in states}
+    rows |= {f"{name}.next": row for name, row in rows.items()}
+    is_open = any("C" in row for row in rows.values())
     for value in (*model.graph.input, *model.graph.output):
         free = [dim.dim_param for dim in value.type.tensor_type.shape.dim]
-        expected = ["N"] if value.name.startswith("state.") else ["T", "N"]
-        if free[: len(expected)] != expected:
+        behind = ["C" if is_open else ""] * (len(free) - 2)
+        expected = ["N", *rows[value.name]] if value.name in rows else ["T", "N", *behind]
+        if free != expected:
             raise EdgernnError(f"export: axes {free} of {value.name} came out frozen")
 
 

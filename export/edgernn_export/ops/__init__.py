@@ -18,6 +18,8 @@ from edgernn.nets.attention import Attention
 from edgernn.nets.detector import TailScores
 from edgernn.nets.gates import FastGrnnLayer, MinGruLayer
 from edgernn.nets.layers import Ewma, GruLayer, LstmLayer, RnnLayer
+from edgernn.nets.levels import Levels
+from edgernn.nets.ranking import Ranking
 from edgernn.nets.windows import Lag
 from edgernn_export.ops import (
     adapt,
@@ -27,9 +29,11 @@ from edgernn_export.ops import (
     fastgrnn,
     gru,
     lag,
+    levels,
     linear,
     lstm,
     mingru,
+    ranking,
     tails,
 )
 
@@ -42,8 +46,10 @@ EXPORTED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     GruLayer: gru.ExportedGru,
     Lag: lag.ExportedLag,
     Learner: adapt.ExportedLearner,
+    Levels: levels.ExportedLevels,
     LstmLayer: lstm.ExportedLstm,
     MinGruLayer: mingru.ExportedMinGru,
+    Ranking: ranking.ExportedRanking,
     RnnLayer: elman.ExportedRnn,
     TailScores: tails.ExportedTailScores,
     nn.Linear: linear.ExportedLinear,
@@ -57,7 +63,9 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **fastgrnn.TRANSLATION,
     **gru.TRANSLATION,
     **lag.TRANSLATION,
+    **levels.TRANSLATION,
     **lstm.TRANSLATION,
     **mingru.TRANSLATION,
+    **ranking.TRANSLATION,
 }
 """Custom op → the ONNX nodes it becomes."""

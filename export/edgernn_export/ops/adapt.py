@@ -42,9 +42,7 @@ def adapt(
     """As `Learner.forward` takes and gives them; prior (F, F + C): P and B where a stream begins."""
     state = scale.numpy(), recent.numpy(), readout.numpy()
     given = phi.numpy(), r.numpy(), observed.numpy()
-    moved, judged, following = learn(
-        *given, state, usual.numpy(), unrest.numpy(), Paces(*paces)
-    )
+    moved, judged, following = learn(*given, state, usual.numpy(), unrest.numpy(), Paces(*paces))
     s, m, a = map(torch.from_numpy, following)
     return torch.from_numpy(moved), torch.from_numpy(judged), s, m, a
 
@@ -213,9 +211,7 @@ class ExportedLearner(nn.Module):
         self, phi: Tensor | None, r: Tensor, observed: Tensor, *state: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         if phi is None:
-            judged, *following = rescale(
-                r, observed, *state, self.usual, self.unrest, self.paces
-            )
+            judged, *following = rescale(r, observed, *state, self.usual, self.unrest, self.paces)
             return torch.zeros_like(r), judged, tuple(following)
         moved, judged, *following = adapt(
             phi, r, observed, *state, self.usual, self.unrest, self.prior, self.paces

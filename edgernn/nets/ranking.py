@@ -1,0 +1,126 @@
+"""How rare a surprise is in its own stream: −log10 of the share of samples that surprised more.
+
+A histogram of the logarithm of past surprise, which forgets slowly, and a Pareto tail beyond what
+was seen. Samples of one long excursion count about once together: else an anomaly that lasts
+teaches the histogram that it is normal.
+
+Everything is continuous in the surprise, also what is learnt from it: a sample is shared between
+two bins, the tail begins between bins, an excursion begins by degrees. So two engines whose sums
+differ in the last bit go on saying the same.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Floats = NDArray[np.float32]
+
+BINS = 32
+SMALLEST, LARGEST = 0.01, 10.0
+"""Surprise at the ends of the histogram."""
+START = math.log(SMALLEST)
+WIDTH = math.log(LARGEST / SMALLEST) / BINS
+"""Of a bin, in the logarithm of surprise."""
+MEMORY = 20_000.0
+"""Samples that are remembered."""
+TAIL = 0.05
+"""Share of all samples that are the tail."""
+PRIOR_SAMPLES, PRIOR_SCALE = 5.0, 0.2
+"""What a tail is taken for before its own samples say otherwise: an exponential of this scale in
+the logarithm, which is a Pareto tail of shape 5, as if seen this often."""
+PRIOR_RANGE = 0.5, 2.0
+"""Where the prior's samples lie: healthy surprise of a sample is near 1."""
+SMALLEST_SCALE = 0.05
+LARGEST_EXPONENT = 60.0
+"""Keeps 10^−score a float32."""
+SOFTNESS = 1e-3
+"""Share of all samples that an empty bin counts as where the tail begins: what a rounding error
+moves that point by is bounded."""
+EXCURSION = 1.2, 1.4
+"""Scores between which a sample begins to count as part of an excursion."""
+RECOVERY = 0.9
+"""Of an excursion's length, for each sample that is none."""
+MOST_COUNTED = 1e6
+
+
+class Ranking(nn.Module):
+    """Surprise → −log10 p by the stream's own past.
+
+    z = ln s, c the histogram with n samples, R the length of the present excursion:
+
+        above = Σ c_j · (share of bin j above z)
+        tail:   u where 5 % of the samples are above, b = their mean of z − u, both with a prior
+        p     = (above + min(1, 0.05 · exp(−(z − u)/b))) / (n + 1)
+        learnt: c += ω · (one sample − c/20000), ω = 1/(1 + R)
+                R' = R + 1 in an excursion, else 0.9 · R
+    """
+
+    state_shapes: Mapping[str, tuple[int, ...]] = {"counts": (BINS + 1,)}  # noqa: RUF012
+
+    def forward(self, s: Tensor, known: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """s ≥ 0 and 1 where it is known (T, N), state (N, BINS + 1) → −log10 p (T, N), 0 where
+        nothing is known; next state."""
+        y, following = rank(s.numpy(), known.numpy(), state.numpy())
+        return torch.from_numpy(y), torch.from_numpy(following)
+
+
+def rank(s: Floats, known: Floats, state: Floats) -> tuple[Floats, Floats]:
+    """`Ranking.forward` in NumPy, sample by sample."""
+    y = np.empty_like(s)
+    for t in range(len(s)):
+        y[t], state = _step(s[t], known[t], state)
+    return y, state
+
+
+def prior_counts() -> Floats:
+    """(BINS,) the prior's samples, evenly over the logarithm of their range."""
+    low, high = ((math.log(end) - START) / WIDTH for end in PRIOR_RANGE)
+    edges = np.arange(BINS + 1)
+    covered = np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None)
+    return (covered * (PRIOR_SAMPLES / (high - low))).astype(np.float32)
+
+
+ABOVE = np.tril(np.ones((BINS, BINS), np.float32), -1)
+"""counts @ ABOVE: how many are in higher bins."""
+_PRIOR = prior_counts()
+_BIN = np.arange(BINS, dtype=np.float32)
+
+
+def _step(s: Floats, known: Floats, state: Floats) -> tuple[Floats, Floats]:
+    """s and known (N,), state (N, BINS + 1) → y (N,), next state."""
+    c, length = state[:, :BINS], state[:, BINS]
+    one = np.float32(1)
+    g = np.log(np.clip(s, np.float32(SMALLEST), np.float32(LARGEST)))
+    g = (g - np.float32(START)) * np.float32(1 / WIDTH)  # in bins, (N,)
+    above = (c * np.clip(_BIN + one - g[:, None], 0, 1)).sum(-1)
+    n = c.sum(-1)
+    with_prior = c + _PRIOR
+    all_of_it = (n + np.float32(PRIOR_SAMPLES))[:, None]
+    missing = np.float32(TAIL) * all_of_it - with_prior @ ABOVE  # to be found in this bin or below
+    share = np.clip(missing / (with_prior + np.float32(SOFTNESS) * all_of_it), 0, 1)
+    start = np.float32(BINS) - share.sum(-1)
+    taken = share * with_prior
+    excess = (_BIN + one - np.float32(0.5) * share) - start[:, None]
+    spread = np.float32(WIDTH) * (taken * excess).sum(-1)
+    spread = spread + np.float32(PRIOR_SCALE * PRIOR_SAMPLES)
+    spread = spread / (taken.sum(-1) + np.float32(PRIOR_SAMPLES))
+    spread = np.maximum(spread, np.float32(SMALLEST_SCALE))
+    exponent = (start - g) * np.float32(WIDTH) / spread
+    exponent = np.clip(exponent, -np.float32(LARGEST_EXPONENT), np.float32(-math.log(TAIL)))
+    beyond = np.float32(TAIL) * np.exp(exponent)
+    p = (above + beyond) / (n + one)
+    y = np.maximum(np.log(p) * np.float32(-1 / math.log(10)), 0) * known
+    low, high = EXCURSION
+    excursion = np.clip((y - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
+    weight = known / (one + length)
+    where = np.clip(g - np.float32(0.5), 0, BINS - 1)[:, None]
+    sample = np.maximum(one - np.abs(where - _BIN), 0)  # shared between two bins
+    learnt = c + weight[:, None] * (sample - np.float32(1 / MEMORY) * c)
+    going_on = excursion * (length + one - np.float32(RECOVERY) * length)
+    longer = np.minimum(np.float32(RECOVERY) * length + going_on, np.float32(MOST_COUNTED))
+    length = length + known * (longer - length)
+    return y, np.concatenate([learnt, length[:, None]], axis=1)
