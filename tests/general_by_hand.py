@@ -48,54 +48,59 @@ def joined(surprise: list[float | None]) -> float:
     known = [u for u in surprise if u is not None]
     if not known:
         return 0.0
-    return math.sqrt(sum(max(min(u, 10) - 1, 0) ** 2 for u in known) / len(known))
+    return math.sqrt(sum(max(min(u, 10) - 1.5, 0) ** 2 for u in known) / len(known))
+
+
+WIDTH = math.log(1e6) / 64
+EDGES = [(j - 1 / 3) * WIDTH for j in range(13)]
+"""Of the histogram, in the logarithm of surprise."""
 
 
 class Rank:
     """−log10 p of a surprise by those before it."""
 
     def __init__(self) -> None:
-        self.edges = [0.01 * 1000 ** (j / 32) for j in range(33)]
-        self.counts = [0.0] * 32
+        self.counts = [0.0] * 12
         self.excursion = 0.0
 
     def see(self, s: float) -> float:
-        z = math.log(min(max(s, 0.01), 10))
-        edges = [math.log(edge) for edge in self.edges]
-        width = edges[1] - edges[0]
+        z = math.log(s)
         n = sum(self.counts)
         above = sum(
-            c * min(max((edges[j + 1] - z) / width, 0), 1) for j, c in enumerate(self.counts)
+            c * min(max((upper - z) / WIDTH, 0), 1)
+            for c, upper in zip(self.counts, EDGES[1:], strict=True)
         )
-        start, scale = self.tail(edges, width)
-        p = (above + min(1.0, 0.05 * math.exp(-max(z - start, -1e3) / scale))) / (n + 1)
-        y = max(-math.log10(p), 0.0)
+        start, scale = self.tail()
+        pareto = min(math.log(0.05) - (z - start) / scale, 0)
+        y = -math.log10((above + math.exp(pareto)) / (n + 1))
         weight = 1 / (1 + self.excursion)
-        place = min(max((z - edges[0]) / width - 0.5, 0), 31)
-        for j in range(32):
+        place = min(max((z - EDGES[0]) / WIDTH - 0.5, 0), 11)
+        for j in range(12):
             share = max(1 - abs(place - j), 0)
-            self.counts[j] += weight * (share - self.counts[j] / 20000)
-        degree = min(max((y - 1.2) / 0.2, 0), 1)
-        self.excursion = degree * (self.excursion + 1) + (1 - degree) * 0.9 * self.excursion
-        return y
+            self.counts[j] += weight * (share - self.counts[j] / 100_000)
+        degree = min(max((y - 0.9) / 0.2, 0), 1)
+        self.excursion = degree * (self.excursion + 1) + (1 - degree) * 0.95 * self.excursion
+        inside = 0.3 * min(max((z - start) / WIDTH, 0), 1)
+        return (1 - inside) * y - inside * pareto / math.log(10)
 
-    def tail(self, edges: list[float], width: float) -> tuple[float, float]:
-        """Where 5 % are above, and the mean of what is above it, with 5 samples of the prior."""
-        low, high = math.log(0.5), math.log(2)
+    def tail(self) -> tuple[float, float]:
+        """Where 5 % are above, with 5 samples of the prior, and the mean of what is above it, with
+        100."""
+        high = math.log(3)
         counts = [
-            c + 5 * max(min(edges[j + 1], high) - max(edges[j], low), 0) / (high - low)
-            for j, c in enumerate(self.counts)
+            c + 5 * max(min(upper, high) - max(lower, 0), 0) / high
+            for c, lower, upper in zip(self.counts, EDGES, EDGES[1:], strict=False)
         ]
         everything = sum(counts)
-        left, mass, start, parts = 0.05 * everything, 0.0, edges[-1], []
-        for j in reversed(range(32)):
+        left, mass, start, parts = 0.05 * everything, 0.0, EDGES[-1], []
+        for j in reversed(range(12)):
             share = min(max(left / (counts[j] + 0.001 * everything), 0), 1)
-            parts.append((edges[j + 1] - share * width / 2, share * counts[j]))
+            parts.append((EDGES[j + 1] - share * WIDTH / 2, share * counts[j]))
             mass += share * counts[j]
-            start -= share * width
+            start -= share * WIDTH
             left -= counts[j]
         excess = sum(weight * (middle - start) for middle, weight in parts)
-        return start, max((excess + 5 * 0.2) / (mass + 5), 0.05)
+        return start, max((excess + 100 * 0.2) / (mass + 100), 0.02)
 
 
 def scores(x: Array) -> Array:
@@ -117,5 +122,5 @@ def scores(x: Array) -> Array:
         elif all(u is None for u in surprise[0]):
             said.append(0.0)
         else:
-            said.append(rank.see(max(map(joined, surprise))))
+            said.append(rank.see(1 + max(map(joined, surprise))))
     return np.array(said)

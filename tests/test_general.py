@@ -141,7 +141,7 @@ def test_a_fault_that_lasts_is_not_learnt_while_it_lasts(runner: Runner) -> None
 def test_units_and_offsets_change_nothing() -> None:
     torch_runner = TorchRunner(general())
     x = np.random.default_rng(1).standard_normal((800, 3)).astype(np.float32)
-    moved = x * np.float32([1e-3, 50, 1e4]) + np.float32([0.5, 100, 1e5])
+    moved = x * np.array([1e-3, 50, 1e4], np.float32) + np.array([0.5, 100, 1e5], np.float32)
     np.testing.assert_allclose(scores(torch_runner, moved), scores(torch_runner, x), atol=0.1)
 
 

@@ -12,7 +12,7 @@ from edgernn.nets.ranking import Ranking
 
 LARGEST_SURPRISE = 10.0
 """Standard deviations of a channel that count: one that is wild says no more than this."""
-DEAD_ZONE = 1.0
+DEAD_ZONE = 1.5
 """Standard deviations of a channel that count for nothing: else many healthy ones drown a few."""
 TINY = 1e-6
 """Of squares of surprise: below, no channel is to blame more than another."""
@@ -62,7 +62,7 @@ class General(Exportable):
         moments, counts = state
         u, known, level, moments = self.levels(x, moments)
         excess, together = self.joined(u, known)
-        y, counts = self.ranking(together.amax(-1), known.amax(-1), counts)
+        y, counts = self.ranking(1.0 + together.amax(-1), known.amax(-1), counts)
         nothing = torch.isnan(x).to(x.dtype).amin(-1) > 0
         score = torch.where(nothing, torch.nan, y)
         blame = (excess * (together * together).unsqueeze(-1)).sum(-2) + TINY  # (T, N, C)

@@ -19,32 +19,37 @@ from torch import Tensor, nn
 
 Floats = NDArray[np.float32]
 
-BINS = 32
-SMALLEST, LARGEST = 0.01, 10.0
-"""Surprise at the ends of the histogram."""
-START = math.log(SMALLEST)
-WIDTH = math.log(LARGEST / SMALLEST) / BINS
-"""Of a bin, in the logarithm of surprise."""
-MEMORY = 20_000.0
+BINS = 12
+WIDTH = math.log(10**6) / 64
+"""Of a bin, in the logarithm of surprise: 64 bins would hold a hundredth to ten thousand."""
+START = -WIDTH / 3
+"""Where the first bin begins: surprise is 1 or more."""
+MEMORY = 100_000.0
 """Samples that are remembered."""
 TAIL = 0.05
 """Share of all samples that are the tail."""
-PRIOR_SAMPLES, PRIOR_SCALE = 5.0, 0.2
-"""What a tail is taken for before its own samples say otherwise: an exponential of this scale in
-the logarithm, which is a Pareto tail of shape 5, as if seen this often."""
-PRIOR_RANGE = 0.5, 2.0
-"""Where the prior's samples lie: healthy surprise of a sample is near 1."""
-SMALLEST_SCALE = 0.05
+TAIL_SHARE = 0.3
+"""Of the tail's own score in what is said of a sample far inside it; the rest is the count."""
+SLOPE, SLOPE_SAMPLES = 0.2, 100.0
+"""Scale of the tail in the logarithm of surprise before it is known, which is a Pareto tail of
+shape 5, and how many exceedances that is worth."""
+PRIOR_SAMPLES, PRIOR_RANGE = 5.0, (1.0, 3.0)
+"""Samples that stand for those to come while there are few, and the surprise between which they
+lie: so the tail does not begin below what the first ones happen to be."""
+SMALLEST_SCALE = 0.02
+"""Of the tail: else 100 samples of one surprise would make any other impossible."""
 LARGEST_EXPONENT = 60.0
 """Keeps 10^−score a float32."""
 SOFTNESS = 1e-3
 """Share of all samples that an empty bin counts as where the tail begins: what a rounding error
 moves that point by is bounded."""
-EXCURSION = 1.2, 1.4
+EXCURSION = 0.9, 1.1
 """Scores between which a sample begins to count as part of an excursion."""
-RECOVERY = 0.9
-"""Of an excursion's length, for each sample that is none."""
+RECOVERY = 0.95
+"""What is left of an excursion's length after each sample that is none of it."""
 MOST_COUNTED = 1e6
+LARGEST = math.exp(START + BINS * WIDTH)
+"""Surprise: what is beyond counts as this."""
 
 
 class Ranking(nn.Module):
@@ -54,15 +59,17 @@ class Ranking(nn.Module):
 
         above = Σ c_j · (share of bin j above z)
         tail:   u where 5 % of the samples are above, b = their mean of z − u, both with a prior
-        p     = (above + min(1, 0.05 · exp(−(z − u)/b))) / (n + 1)
-        learnt: c += ω · (one sample − c/20000), ω = 1/(1 + R)
-                R' = R + 1 in an excursion, else 0.9 · R
+                q = min(1, 0.05 · exp(−(z − u)/b))
+        count:  y = −log10((above + q) / (n + 1))
+        said:   y, and inside the tail 0.7 · y − 0.3 · log10 q
+        learnt: c += ω · (one sample − c/100000), ω = 1/(1 + R)
+                R' = R + 1 in an excursion, which is y > 1, else 0.95 · R
     """
 
     state_shapes: Mapping[str, tuple[int, ...]] = {"counts": (BINS + 1,)}  # noqa: RUF012
 
     def forward(self, s: Tensor, known: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """s ≥ 0 and 1 where it is known (T, N), state (N, BINS + 1) → −log10 p (T, N), 0 where
+        """s ≥ 1 and 1 where it is known (T, N), state (N, BINS + 1) → −log10 p (T, N), 0 where
         nothing is known; next state."""
         y, following = rank(s.numpy(), known.numpy(), state.numpy())
         return torch.from_numpy(y), torch.from_numpy(following)
@@ -91,10 +98,10 @@ _BIN = np.arange(BINS, dtype=np.float32)
 
 
 def _step(s: Floats, known: Floats, state: Floats) -> tuple[Floats, Floats]:
-    """s and known (N,), state (N, BINS + 1) → y (N,), next state."""
+    """s and known (N,), state (N, BINS + 1) → what is said (N,), next state."""
     c, length = state[:, :BINS], state[:, BINS]
     one = np.float32(1)
-    g = np.log(np.clip(s, np.float32(SMALLEST), np.float32(LARGEST)))
+    g = np.log(np.clip(s, np.float32(1), np.float32(LARGEST)))
     g = (g - np.float32(START)) * np.float32(1 / WIDTH)  # in bins, (N,)
     above = (c * np.clip(_BIN + one - g[:, None], 0, 1)).sum(-1)
     n = c.sum(-1)
@@ -106,14 +113,16 @@ def _step(s: Floats, known: Floats, state: Floats) -> tuple[Floats, Floats]:
     taken = share * with_prior
     excess = (_BIN + one - np.float32(0.5) * share) - start[:, None]
     spread = np.float32(WIDTH) * (taken * excess).sum(-1)
-    spread = spread + np.float32(PRIOR_SCALE * PRIOR_SAMPLES)
-    spread = spread / (taken.sum(-1) + np.float32(PRIOR_SAMPLES))
+    spread = spread + np.float32(SLOPE * SLOPE_SAMPLES)
+    spread = spread / (taken.sum(-1) + np.float32(SLOPE_SAMPLES))
     spread = np.maximum(spread, np.float32(SMALLEST_SCALE))
-    exponent = (start - g) * np.float32(WIDTH) / spread
-    exponent = np.clip(exponent, -np.float32(LARGEST_EXPONENT), np.float32(-math.log(TAIL)))
-    beyond = np.float32(TAIL) * np.exp(exponent)
-    p = (above + beyond) / (n + one)
-    y = np.maximum(np.log(p) * np.float32(-1 / math.log(10)), 0) * known
+    exponent = np.float32(math.log(TAIL)) + (start - g) * np.float32(WIDTH) / spread
+    exponent = np.clip(exponent, -np.float32(LARGEST_EXPONENT), 0)
+    p = (above + np.exp(exponent)) / (n + one)
+    to_score = np.float32(-1 / math.log(10))
+    y = np.maximum(np.log(p) * to_score, 0) * known
+    inside = np.float32(TAIL_SHARE) * np.clip(g - start, 0, 1)  # of the tail, from its first bin on
+    said = y + inside * (exponent * to_score * known - y)
     low, high = EXCURSION
     excursion = np.clip((y - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
     weight = known / (one + length)
@@ -123,4 +132,4 @@ def _step(s: Floats, known: Floats, state: Floats) -> tuple[Floats, Floats]:
     going_on = excursion * (length + one - np.float32(RECOVERY) * length)
     longer = np.minimum(np.float32(RECOVERY) * length + going_on, np.float32(MOST_COUNTED))
     length = length + known * (longer - length)
-    return y, np.concatenate([learnt, length[:, None]], axis=1)
+    return said, np.concatenate([learnt, length[:, None]], axis=1)

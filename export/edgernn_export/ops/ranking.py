@@ -16,13 +16,14 @@ from edgernn.nets.ranking import (
     MEMORY,
     MOST_COUNTED,
     PRIOR_SAMPLES,
-    PRIOR_SCALE,
     RECOVERY,
-    SMALLEST,
+    SLOPE,
+    SLOPE_SAMPLES,
     SMALLEST_SCALE,
     SOFTNESS,
     START,
     TAIL,
+    TAIL_SHARE,
     WIDTH,
     Ranking,
     prior_counts,
@@ -68,7 +69,7 @@ def _step(states, sample):  # type: ignore[no-untyped-def]
     zero, one = number(0.0), number(1.0)
     ends = np.arange(BINS, dtype=np.float32) + 1
     total = number(np.ones((BINS, 1)))  # a product is one node, and faster than a sum
-    g = op.Log(op.Clip(s, number(SMALLEST), number(LARGEST)))
+    g = op.Log(op.Clip(s, one, number(LARGEST)))
     g = op.Mul(op.Sub(g, number(START)), number(1 / WIDTH))
     above = op.MatMul(op.Mul(c, op.Clip(op.Sub(number(ends), g), zero, one)), total)
     n = op.MatMul(c, total)
@@ -82,15 +83,19 @@ def _step(states, sample):  # type: ignore[no-untyped-def]
     excess = op.Sub(op.Sub(number(ends), op.Mul(share, number(0.5))), start)
     spread = op.Mul(op.MatMul(op.Mul(taken, excess), total), number(WIDTH))
     spread = op.Div(
-        op.Add(spread, number(PRIOR_SCALE * PRIOR_SAMPLES)),
-        op.Add(op.MatMul(taken, total), number(PRIOR_SAMPLES)),
+        op.Add(spread, number(SLOPE * SLOPE_SAMPLES)),
+        op.Add(op.MatMul(taken, total), number(SLOPE_SAMPLES)),
     )
     spread = op.Max(spread, number(SMALLEST_SCALE))
     exponent = op.Div(op.Mul(op.Sub(start, g), number(WIDTH)), spread)
-    exponent = op.Clip(exponent, number(-LARGEST_EXPONENT), number(-math.log(TAIL)))
-    beyond = op.Mul(op.Exp(exponent), number(TAIL))
-    p = op.Div(op.Add(above, beyond), op.Add(n, one))
-    y = op.Mul(op.Relu(op.Mul(op.Log(p), number(-1 / math.log(10)))), known)
+    exponent = op.Add(exponent, number(math.log(TAIL)))
+    exponent = op.Clip(exponent, number(-LARGEST_EXPONENT), zero)
+    p = op.Div(op.Add(above, op.Exp(exponent)), op.Add(n, one))
+    to_score = number(-1 / math.log(10))
+    y = op.Mul(op.Relu(op.Mul(op.Log(p), to_score)), known)
+    inside = op.Mul(op.Clip(op.Sub(g, start), zero, one), number(TAIL_SHARE))
+    more = op.Sub(op.Mul(op.Mul(exponent, to_score), known), y)
+    said = op.Add(y, op.Mul(inside, more))
     low, high = EXCURSION
     excursion = op.Mul(op.Sub(y, number(low)), number(1 / (high - low)))
     excursion = op.Clip(excursion, zero, one)
@@ -103,7 +108,7 @@ def _step(states, sample):  # type: ignore[no-untyped-def]
     going_on = op.Mul(excursion, op.Sub(op.Add(length, one), shorter))
     longer = op.Min(op.Add(shorter, going_on), number(MOST_COUNTED))
     length = op.Add(length, op.Mul(known, op.Sub(longer, length)))
-    return [op.Concat(learnt, length, axis=1)], [y]
+    return [op.Concat(learnt, length, axis=1)], [said]
 
 
 class ExportedRanking(nn.Module):
