@@ -54,6 +54,8 @@ class Detector(Model):
             Delay(2 * self.channels, self.delay - one.delay) for one in heads
         )
         self.target = Delay(2 * self.channels, self.delay)
+        self.memory = adapt.memory if adapt.is_on else 0
+        """Samples in which it learns what is new; 0 = nothing adapts."""
         self.adapters = self._adapters(adapt, span)
         self.judges = Modules[Judge](Judge(self.channels, span) for _ in heads)
         self.calibration = TailScores(len(self.view_names))

@@ -39,12 +39,10 @@ def adapt(
     prior: Tensor,
     paces: list[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """As `Learner.forward` takes and gives them; prior (F, F + C): P and B where a stream begins."""
+    """As `Learner.forward` takes and gives them; prior (F, F + C): P, B where a stream begins."""
     state = scale.numpy(), recent.numpy(), readout.numpy()
     given = phi.numpy(), r.numpy(), observed.numpy()
-    moved, judged, following = learn(
-        *given, state, usual.numpy(), unrest.numpy(), Paces(*paces)
-    )
+    moved, judged, following = learn(*given, state, usual.numpy(), unrest.numpy(), Paces(*paces))
     s, m, a = map(torch.from_numpy, following)
     return torch.from_numpy(moved), torch.from_numpy(judged), s, m, a
 
@@ -134,6 +132,9 @@ def _step(paces, usual, unrest, prior, channels, size):  # type: ignore[no-untyp
     if size:
         forget = _constant(walk(size, channels, paces)[1])
 
+    def limits(size):  # type: ignore[no-untyped-def]
+        return _constant(-size), _constant(size)
+
     def step(states, sample):  # type: ignore[no-untyped-def]
         scale, recent, *rest = states
         *features, wanted, there = sample
@@ -141,37 +142,38 @@ def _step(paces, usual, unrest, prior, channels, size):  # type: ignore[no-untyp
         if size:
             (a,), (phi,) = rest, features
             x = op.Unsqueeze(phi, [1])  # (N, 1, F)
-            v, moved = _split(op.MatMul(x, a), [size, channels], axis=2)
+            way, moved = _split(op.MatMul(x, a), [size, channels], axis=2)
             moved = op.Squeeze(moved, [1])
             wanted = op.Mul(op.Sub(wanted, moved), there)
             said = [moved]
         factor = op.Exp(scale)
         error = op.Div(wanted, factor)
-        d = op.Clip(error, _constant(-LARGEST_LESSON), _constant(LARGEST_LESSON))
-        m, q = _split(recent, [channels, channels], axis=1)
-        off = op.Sub(d, m)
+        m, more = _split(recent, [channels, channels], axis=1)  # the mean, the variance − 1
+        off = op.Clip(op.Sub(error, m), *limits(LARGEST_LESSON))
+        square = op.Mul(off, off)
         weight = op.Mul(there, _constant(paces.recent))
         m = op.Add(m, op.Mul(weight, off))
-        more = op.Sub(op.Sub(op.Mul(d, d), _constant(1.0)), q)
-        q = op.Add(q, op.Mul(weight, more))
-        variance = op.Add(op.Sub(q, op.Mul(m, m)), _constant(1.0))
-        variance = op.Max(variance, _constant(SMALLEST_VARIANCE))
-        u = op.Div(op.Relu(op.Sub(q, op.Log(variance))), usual)
+        more = op.Add(more, op.Mul(weight, op.Sub(op.Sub(square, _constant(1.0)), more)))
+        bounded = op.Max(more, _constant(SMALLEST_VARIANCE - 1.0))
+        unlike = op.Sub(bounded, op.Log(op.Add(bounded, _constant(1.0))))
+        u = op.Div(op.Add(op.Mul(m, m), unlike), usual)
         pace = op.Div(_constant(1.0 - paces.floor), op.Add(op.Mul(u, u), _constant(1.0)))
         w = op.Mul(there, op.Add(pace, _constant(paces.floor)))
-        square = op.Mul(off, off)
         unruly = op.Sub(op.Div(square, op.Add(square, _constant(1.0))), unrest)
         change = op.Mul(op.Mul(w, _constant(paces.scale)), unruly)
-        limits = _constant(-LARGEST_CHANGE), _constant(LARGEST_CHANGE)
-        following = [op.Clip(op.Add(scale, change), *limits), op.Concat(m, q, axis=1)]
+        scale = op.Clip(op.Add(scale, change), *limits(LARGEST_CHANGE))
+        following = [scale, op.Concat(m, more, axis=1)]
         if size:
-            turned = op.Reshape(v, [-1, size, 1])
+            d = op.Clip(error, *limits(LARGEST_LESSON))
+            turned = op.Reshape(way, [-1, size, 1])
             g = op.Squeeze(op.MatMul(x, turned), [2])  # (N, 1)
             most = op.ReduceMax(w, [1], keepdims=1)
             known = op.Neg(op.Div(most, op.Add(op.Mul(most, g), _constant(1.0))))
             lesson = op.Mul(op.Mul(w, d), factor)
             lesson = op.Div(lesson, op.Add(op.Mul(w, g), _constant(1.0)))
-            row = op.Concat(op.Mul(v, op.Unsqueeze(known, [2])), op.Unsqueeze(lesson, [1]), axis=2)
+            row = op.Concat(
+                op.Mul(way, op.Unsqueeze(known, [2])), op.Unsqueeze(lesson, [1]), axis=2
+            )
             learnt = op.Add(a, op.Mul(turned, row))
             back = op.Mul(op.Sub(prior, a), op.Mul(op.Unsqueeze(most, [2]), forget))
             following.append(op.Add(learnt, back))
@@ -213,9 +215,7 @@ class ExportedLearner(nn.Module):
         self, phi: Tensor | None, r: Tensor, observed: Tensor, *state: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         if phi is None:
-            judged, *following = rescale(
-                r, observed, *state, self.usual, self.unrest, self.paces
-            )
+            judged, *following = rescale(r, observed, *state, self.usual, self.unrest, self.paces)
             return torch.zeros_like(r), judged, tuple(following)
         moved, judged, *following = adapt(
             phi, r, observed, *state, self.usual, self.unrest, self.prior, self.paces

@@ -64,6 +64,4 @@ def _graph(name: str, add: Nodes, is_one: ir.Value) -> ir.Graph:
     """The nodes that `add` traces, in a graph of their own."""
     start = len(traced())
     outputs = add()
-    return ir.Graph(
-        [], list(outputs), nodes=moved_nodes(start), opset_imports={"": 21}, name=name
-    )
+    return ir.Graph([], list(outputs), nodes=moved_nodes(start), opset_imports={"": 21}, name=name)
