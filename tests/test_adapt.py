@@ -22,8 +22,6 @@ from edgernn.run import Run, load_run, save_run
 from edgernn.training.train import train
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import build_artefact
-from edgernn_export.graph import build_graph
-from edgernn_export.quantize import quantize
 
 Floats = NDArray[np.float32]
 
@@ -71,11 +69,12 @@ def test_it_learns_as_written_down_by_hand() -> None:
     r[np.random.default_rng(1).random(r.shape) < 0.1] = np.nan
     r[600:620] = np.nan
     moved, judged, _ = learnt(phi, r)
-    settings = {"memory": MEMORY, "guard": GUARD, "span": SPAN}
     moved_by_hand, judged_by_hand = by_hand.adapt(
         phi[:, 0].astype(float),
         r[:, 0].astype(float),
-        **settings,
+        memory=MEMORY,
+        guard=GUARD,
+        span=SPAN,
         usual=USUAL,
         unrest=NORMAL_UNREST,
     )
@@ -299,10 +298,9 @@ def test_a_run_keeps_what_it_knows_of_adapting(tmp_path: Path) -> None:
 
 
 def test_what_is_learnt_on_keeps_all_its_digits() -> None:
-    graph = build_graph(run(ON).detector)
-    stored = {t.name: t.data_type for t in quantize(graph, "int8").graph.initializer}
-    assert stored["adapters.forecast.learner.prior"] == onnx.TensorProto.FLOAT
-    assert stored["adapters.forecast.basis"] == onnx.TensorProto.INT16
+    stored = {t.name: t.data_type for t in onnx.load_from_string(artefact()).graph.initializer}
+    assert stored["adapters.0.learner.prior"] == onnx.TensorProto.FLOAT
+    assert stored["adapters.0.basis"] == onnx.TensorProto.INT8
 
 
 def test_a_stream_of_eight_channels_remembers_at_most_16_kb() -> None:

@@ -130,7 +130,7 @@ class Adapter(nn.Module):
             shapes |= self.wait.state_shapes
         self.waiting = len(shapes)
         self.learner = Learner(channels, size, Paces.of(config, span), span)
-        self.state_shapes: Mapping[str, tuple[int, ...]] = shapes | self.learner.state_shapes
+        self.state_shapes: Mapping[str, tuple[int, ...]] = {**shapes, **self.learner.state_shapes}
 
     def forward(
         self, features: Tensor, r: Tensor, observed: Tensor, *state: Tensor
@@ -141,7 +141,8 @@ class Adapter(nn.Module):
         now, both (T, N, C); next states."""
         r = r.clamp(-LARGEST_BEFORE, LARGEST_BEFORE)
         if self.waits is None:
-            return self.learner(None, r, observed, *state)
+            moved, r, following = self.learner(None, r, observed, *state)
+            return moved, r, following
         phi, waiting = self.wait(self.regressors(features), *state[: self.waiting])
         moved, r, following = self.learner(phi, r, observed, *state[self.waiting :])
         return moved, r, (*waiting, *following)

@@ -32,10 +32,10 @@ SMALLEST_SHARE = 1e-4
 def settle(detector: Detector, pieces: Sequence[Track], *, warm_up: int) -> None:
     """Give each adapter of a trained detector its directions and what is usual, from healthy pieces
     whose first `warm_up` samples do not count."""
-    if not len(detector.adapters):
+    if not detector.memory:
         return
     r = [run_stream(detector.residuals, detector, piece.x) for piece in pieces]
-    for kind, adapter in detector.adapters.items():
+    for kind, adapter in zip(detector.adapting, detector.adapters, strict=True):
         k = detector.kinds.index(kind)
         if adapter.waits is not None:
             _find_directions(detector, adapter, pieces, warm_up)
@@ -77,12 +77,13 @@ def _find_directions(
         _, said, following = detector.features(*detector.scaled(x), state)
         return said, (*following, *state[len(following) :])
 
-    sums = 0.0, 0.0, 0  # of h, of h hᵀ, and of 1
+    width = len(adapter.basis)
+    total, products, samples = np.zeros(width), np.zeros((width, width)), 0
     for piece in pieces:
         h = run_stream(features, detector, piece.x)[warm_up:].astype(np.float64)  # (T, width)
-        sums = sums[0] + h.sum(0), sums[1] + h.T @ h, sums[2] + len(h)
-    mean = sums[0] / sums[2]
-    values, vectors = np.linalg.eigh(sums[1] / sums[2] - np.outer(mean, mean))
+        total, products, samples = total + h.sum(0), products + h.T @ h, samples + len(h)
+    mean = total / samples
+    values, vectors = np.linalg.eigh(products / samples - np.outer(mean, mean))
     order = np.argsort(values)[::-1][: adapter.basis.shape[1] - 1]
     smallest = max(SMALLEST_SHARE * float(values.max()), 1e-12)
     basis = vectors[:, order] / np.sqrt(np.maximum(values[order], smallest))

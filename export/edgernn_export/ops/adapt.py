@@ -4,6 +4,7 @@ P and B lie side by side in one state, so that one product with φ gives both wh
 which way to learn, and one outer product learns both.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from edgernn.nets.adapt import (
     walk,
 )
 from edgernn_export.ops.branch import if_one_sample, traced
-from edgernn_export.ops.loop import scan
+from edgernn_export.ops.loop import Body, Values, scan
 from edgernn_export.ops.order import op
 
 
@@ -43,7 +44,7 @@ def adapt(
     state = scale.numpy(), recent.numpy(), readout.numpy()
     given = phi.numpy(), r.numpy(), observed.numpy()
     moved, judged, following = learn(*given, state, usual.numpy(), unrest.numpy(), Paces(*paces))
-    s, m, a = map(torch.from_numpy, following)
+    s, m, a = (torch.from_numpy(one) for one in following)
     return torch.from_numpy(moved), torch.from_numpy(judged), s, m, a
 
 
@@ -60,8 +61,8 @@ def _(
     prior: Tensor,
     paces: list[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    states = tuple(torch.empty_like(one) for one in (scale, recent, readout))
-    return torch.empty_like(r), torch.empty_like(r), *states
+    s, m, a = (torch.empty_like(one) for one in (scale, recent, readout))
+    return torch.empty_like(r), torch.empty_like(r), s, m, a
 
 
 @torch.library.custom_op("edgernn::rescale", mutates_args=())
@@ -112,30 +113,37 @@ def _onnx_rescale(r, observed, scale, recent, usual, unrest, paces):  # type: ig
     return _run(step, [r, observed], [scale, recent], rows)
 
 
-def _run(step, samples, states, rows):  # type: ignore[no-untyped-def]
+def _run(step: Body, samples: Values, states: Values, rows: Sequence[Sequence[int]]) -> Values:
     """What is said of each sample, then the states: `step` takes states and one sample's values,
     whose shapes behind N are `rows`."""
 
-    def one():  # type: ignore[no-untyped-def]
+    def one() -> Values:
         following, said = step(states, [op.Squeeze(value, [0]) for value in samples])
         return *(op.Unsqueeze(value, [0]) for value in said), *following
 
-    def several():  # type: ignore[no-untyped-def]
+    def several() -> Values:
         following, said = scan(step, states, samples, rows=rows)
         return *said, *following
 
     return if_one_sample(samples[-1], one, several)
 
 
-def _step(paces, usual, unrest, prior, channels, size):  # type: ignore[no-untyped-def]
+def _step(
+    paces: Paces,
+    usual: ir.Value,
+    unrest: ir.Value,
+    prior: ir.Value | None,
+    channels: int,
+    size: int,
+) -> Body:
     """The update of one sample, as `Learner` writes it; size 0: of the scale alone."""
     if size:
         forget = _constant(walk(size, channels, paces)[1])
 
-    def limits(size):  # type: ignore[no-untyped-def]
+    def limits(size: float) -> tuple[Any, Any]:
         return _constant(-size), _constant(size)
 
-    def step(states, sample):  # type: ignore[no-untyped-def]
+    def step(states: Values, sample: Values) -> tuple[Values, Values]:
         scale, recent, *rest = states
         *features, wanted, there = sample
         said = []
@@ -182,7 +190,7 @@ def _step(paces, usual, unrest, prior, channels, size):  # type: ignore[no-untyp
     return step
 
 
-def _split(value, sizes, axis):  # type: ignore[no-untyped-def]
+def _split(value: ir.Value, sizes: Sequence[int], axis: int) -> Values:
     """Not by op.Split: onnxscript cannot know how many outputs a variadic node has."""
     parts = op.Constant(value=numpy_helper.from_array(np.array(sizes)))
     attributes = [ir.AttrInt64("axis", axis)]
