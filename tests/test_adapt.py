@@ -147,7 +147,7 @@ def test_without_guard_a_new_level_is_learnt_in_the_memory() -> None:
 
 
 def test_the_scale_follows_more_noise_and_less_within_its_bounds() -> None:
-    phi, r = lessons(60 * MEMORY, 8)
+    phi, r = lessons(40 * MEMORY, 8)
     r *= np.array([1.5, 0.6, 100.0], np.float32)
     *_, (scale, _, _) = learnt(phi, r)
     assert np.exp(scale[0, :2]) == pytest.approx([1.5, 0.6], rel=0.15)
@@ -168,9 +168,9 @@ def test_an_offset_is_not_taken_for_noise() -> None:
 
 @pytest.mark.parametrize("memory", [100, 1_000_000])
 def test_the_covariance_stays_one_over_a_long_time(memory: int) -> None:
-    phi, r = lessons(60_000, 11)
+    phi, r = lessons(20_000, 11)
     phi[:, :, 2] = phi[:, :, 1]  # two directions that say the same
-    phi[20_000:, :, 3] = 0  # and one that says nothing more
+    phi[5000:, :, 3] = 0  # and one that says nothing more
     *_, (_, _, a) = learnt(phi, r, memory=memory)
     p = a[0, :, :SIZE].astype(float)
     prior = 10 / memory
@@ -254,7 +254,7 @@ def test_a_fault_as_long_as_the_memory_scores_to_its_end_and_only_by_the_guard(
 ) -> None:
     x = healthy(3 * HOUR, 2, seed=1)
     fault(x[-HOUR:])
-    assert share_above(ON, x) > 0.9
+    assert share_above(ON, x) > 0.75
     unguarded = msgspec.structs.replace(ON, memory=HOUR // 2, guard=1.0)
     assert share_above(unguarded, x) < 0.5
 

@@ -72,7 +72,9 @@ class AdaptConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.features != FEATURES and not self.readout:
             raise ValueError("features: only with readout = true")
         if not self.is_on and (self.memory, self.guard) != (MEMORY, GUARD):
-            raise ValueError("nothing adapts: expected readout = true, scale = true, or both")
+            raise ValueError(
+                "readout: expected true, or scale = true, beside memory or guard: nothing adapts"
+            )
 
     @property
     def is_on(self) -> bool:
