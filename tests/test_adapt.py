@@ -266,7 +266,9 @@ def artefact() -> bytes:
 
 
 def test_an_adapting_detector_is_exported_and_proven() -> None:
-    names = [state.name for state in Engine(artefact()).card.states]
+    card = Engine(artefact()).card
+    assert card.network == "3 → gru 12, adapting"
+    names = [state.name for state in card.states]
     assert [name for name in names if ".adapt." in name] == [
         "state.forecast.adapt.last",
         "state.forecast.adapt.scale",

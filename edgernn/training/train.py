@@ -278,7 +278,7 @@ def _channels(recording: Recording, pieces: Sequence[Track], spill: Spill) -> tu
 
 def _describe(config: Config, channels: int) -> str:
     heads = "" if config.head == HeadConfig() else f" → {' + '.join(config.head.kinds)}"
-    return f"{channels} → {config.network}{heads}"
+    return f"{channels} → {config.network}{heads}{', adapting' if config.adapt.is_on else ''}"
 
 
 def _provenance(config: Config, pieces: Sequence[Track], spill: Spill) -> Provenance:
