@@ -40,10 +40,10 @@ SMALLEST_VARIANCE = 0.01
 PRIOR_PACE = 10.0
 """How many times faster than in the long run a fresh stream may learn."""
 NORMAL_UNREST = 0.344
-"""Mean of d²/(1 + d²) of normal residuals."""
+"""Mean of o²/(1 + o²) of normal residuals."""
 LARGEST_CHANGE = math.log(LARGEST_FACTOR)
 SCALE_PACE = 3.0
-"""Of the scale's steps. Near 1 the mean of d²/(1 + d²) answers to the logarithm of the scale with
+"""Of the scale's steps. Near 1 the mean of o²/(1 + o²) answers to the logarithm of the scale with
 a slope of −1/3 for normal residuals, so that 3/memory a sample follows in `memory` samples."""
 
 
@@ -72,7 +72,9 @@ class AdaptConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.features != FEATURES and not self.readout:
             raise ValueError("features: only with readout = true")
         if not self.is_on and (self.memory, self.guard) != (MEMORY, GUARD):
-            raise ValueError("nothing adapts: expected readout = true, scale = true, or both")
+            raise ValueError(
+                "readout: expected true, or scale = true, beside memory or guard: nothing adapts"
+            )
 
     @property
     def is_on(self) -> bool:
@@ -130,7 +132,7 @@ class Adapter(nn.Module):
             shapes |= self.wait.state_shapes
         self.waiting = len(shapes)
         self.learner = Learner(channels, size, Paces.of(config, span), span)
-        self.state_shapes: Mapping[str, tuple[int, ...]] = shapes | self.learner.state_shapes
+        self.state_shapes: Mapping[str, tuple[int, ...]] = {**shapes, **self.learner.state_shapes}
 
     def forward(
         self, features: Tensor, r: Tensor, observed: Tensor, *state: Tensor
@@ -141,13 +143,14 @@ class Adapter(nn.Module):
         now, both (T, N, C); next states."""
         r = r.clamp(-LARGEST_BEFORE, LARGEST_BEFORE)
         if self.waits is None:
-            return self.learner(None, r, observed, *state)
+            moved, r, following = self.learner(None, r, observed, *state)
+            return moved, r, following
         phi, waiting = self.wait(self.regressors(features), *state[: self.waiting])
         moved, r, following = self.learner(phi, r, observed, *state[self.waiting :])
         return moved, r, (*waiting, *following)
 
     def regressors(self, features: Tensor) -> Tensor:
-        """features (…, width) → 1 and the directions they vary in, in standard deviations (…, F)."""
+        """features (…, width) → 1 and the directions they vary in, scaled to variance 1, (…, F)."""
         return (features @ self.basis - self.origin).clamp(-LARGEST_FEATURE, LARGEST_FEATURE)
 
     def span_directions(self, mean: NDArray[np.float64], basis: NDArray[np.float64]) -> None:
@@ -164,11 +167,11 @@ class Learner(nn.Module):
     (N, F, F) the covariance of the corrections B (N, F, C), s (N, C) the scale:
 
         judged:  r' = (r − φB) / s
-        recent:  m, q: exponential means of d and d², d = r' clipped, over `span` samples
-        guard:   u = (q − 1 − ln(q − m²)) / usual,  w = 1/guard + (1 − 1/guard) / (1 + u²)
-        learnt:  B += Pφ · w d s / (1 + w φPφ),  P −= Pφ · Pφ · W / (1 + W φPφ), W the largest w,
-                 P += W · forget · (prior · 1 − P)
-        scale:   ln s += pace · w · (v / (1 + v) − unrest), v = (d − m)²
+        recent:  o = r' − m clipped,  m += α o,  v += α (o² − v),  α = 2 / (span + 1)
+        guard:   u = (m² + v − 1 − ln v) / usual,  w = 1/guard + (1 − 1/guard) / (1 + u²)
+        learnt:  B += Pφ · w d s / (1 + w φPφ),  d = r' clipped
+                 P −= Pφ · Pφ · W / (1 + W φPφ),  P += W · forget · (prior · 1 − P),  W = max w
+        scale:   ln s += pace · w · (o² / (1 + o²) − unrest)
 
     w is 0 where a channel is missing: nothing of it changes, and in a gap nothing at all. All
     channels share P, as the surest of them has it: who learns slowly is never too sure to learn on.
@@ -181,7 +184,7 @@ class Learner(nn.Module):
 
     def __init__(self, channels: int, size: int, paces: Paces, span: int) -> None:
         """`size`: F, 0 where no read-out learns. `usual` and `unrest` are of healthy data: what u
-        seldom exceeds, and the mean of v / (1 + v); both (C,)."""
+        seldom exceeds, and the mean of o² / (1 + o²); both (C,)."""
         super().__init__()
         self.size = size
         self.paces = paces
@@ -196,7 +199,7 @@ class Learner(nn.Module):
     def forward(
         self, phi: Tensor | None, r: Tensor, observed: Tensor, *state: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """φ (T, N, F), r and observed (T, N, C); states: ln s (N, C), m and q − 1 (N, 2·C), P and B
+        """φ (T, N, F), r and observed (T, N, C); states: ln s (N, C), m and v − 1 (N, 2·C), P and B
         (N, F, F + C) → φB, r' (T, N, C), next states."""
         moved, judged, following = learn(
             None if phi is None else phi.numpy(),
@@ -228,7 +231,7 @@ def learn(
     scale, recent, *rest = state
     channels = r.shape[-1]
     moved, judged = np.zeros_like(r), np.empty_like(r)
-    m, q = recent[:, :channels], recent[:, channels:]
+    m, v = recent[:, :channels], 1 + recent[:, channels:]
     if phi is not None:
         size = phi.shape[-1]
         prior, forget = walk(size, channels, paces)
@@ -238,29 +241,26 @@ def learn(
         there, wanted = observed[t], r[t]
         if phi is not None:
             x = phi[t]
-            va = (x[:, None] @ a)[:, 0]  # (N, F + C): Pφ and φB
-            v = va[:, :size]
-            moved[t] = va[:, size:]
+            both = (x[:, None] @ a)[:, 0]  # (N, F + C): Pφ and φB
+            way = both[:, :size]
+            moved[t] = both[:, size:]
             wanted = wanted - moved[t]
         factor = np.exp(scale)
         error = wanted * there / factor
         judged[t] = error
-        d = np.minimum(np.maximum(error, -LARGEST_LESSON), LARGEST_LESSON)
-        off, step = d - m, paces.recent * there
-        m = m + step * off
-        q = q + step * (d * d - 1 - q)
-        u = guard_of(m, q) / usual
+        m, v, square = look_back(error, there, m, v, paces.recent)
+        u = guard_of(m, v) / usual
         w = there * (paces.floor + (1 - paces.floor) / (1 + u * u))  # (N, C)
         if phi is not None:
-            g = (v * x).sum(-1, keepdims=True)  # (N, 1)
+            d = np.minimum(np.maximum(error, -LARGEST_LESSON), LARGEST_LESSON)
+            g = (way * x).sum(-1, keepdims=True)  # (N, 1)
             most = w.max(-1, keepdims=True)
-            row[:, 0, :size] = -v * (most / (1 + most * g))
+            row[:, 0, :size] = -way * (most / (1 + most * g))
             row[:, 0, size:] = w * d * factor / (1 + w * g)
-            a = a + v[:, :, None] * row + (most * forget)[:, None] * (prior - a)
-        square = off * off
+            a = a + way[:, :, None] * row + (most * forget)[:, None] * (prior - a)
         scale = scale + paces.scale * w * (square / (1 + square) - unrest)
         scale = np.minimum(np.maximum(scale, -LARGEST_CHANGE), LARGEST_CHANGE)
-    following = (scale, np.concatenate([m, q], axis=-1))
+    following = (scale, np.concatenate([m, v - 1], axis=-1))
     return moved, judged, following if phi is None else (*following, a)
 
 
@@ -274,8 +274,18 @@ def walk(size: int, channels: int, paces: Paces) -> tuple[Floats, Floats]:
     return prior, forget
 
 
-def guard_of(m: Floats, q: Floats) -> Floats:
-    """How unlike N(0, 1) recent residuals of mean m and mean square q + 1 are, ≥ 0: twice the
-    window view's surprise for each sample of the window."""
-    variance = np.maximum(1 + q - m * m, SMALLEST_VARIANCE)
-    return np.maximum(q - np.log(variance), 0)
+def look_back(
+    error: Floats, there: Floats, m: Floats, v: Floats, share: float
+) -> tuple[Floats, Floats, Floats]:
+    """Mean m and variance v of recent residuals once one more is known, and how far it was off the
+    mean before, squared. One wild sample moves neither by more than a few standard deviations."""
+    off = np.minimum(np.maximum(error - m, -LARGEST_LESSON), LARGEST_LESSON)
+    step, square = share * there, off * off
+    return m + step * off, v + step * (square - v), square
+
+
+def guard_of(m: Floats, v: Floats) -> Floats:
+    """How unlike N(0, 1) recent residuals of mean m and variance v are, ≥ 0: twice the window
+    view's surprise for each sample of the window."""
+    v = np.maximum(v, SMALLEST_VARIANCE)
+    return m * m + (v - 1 - np.log(v))

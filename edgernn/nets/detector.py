@@ -54,7 +54,12 @@ class Detector(Model):
             Delay(2 * self.channels, self.delay - one.delay) for one in heads
         )
         self.target = Delay(2 * self.channels, self.delay)
-        self.adapters = self._adapters(adapt, span)
+        self.memory = adapt.memory if adapt.is_on else 0
+        """Samples in which it learns what is new; 0 = nothing adapts."""
+        adapters = self._adapters(adapt, span)
+        self.adapting = tuple(adapters)
+        """Kinds of head that an adapter learns on of, in the order of `adapters`."""
+        self.adapters = Modules[Adapter](adapters.values())
         self.judges = Modules[Judge](Judge(self.channels, span) for _ in heads)
         self.calibration = TailScores(len(self.view_names))
 
@@ -73,7 +78,8 @@ class Detector(Model):
         parts: list[tuple[str, Adapter | Delay | Head | Judge]] = [("target", self.target)]
         for kind, head, wait in zip(self.kinds, self.heads, self.waits, strict=True):
             parts += [(kind, head), (f"{kind}.wait", wait)]
-        parts += [(f"{kind}.adapt", one) for kind, one in self.adapters.items()]
+        for kind, adapter in zip(self.adapting, self.adapters, strict=True):
+            parts.append((f"{kind}.adapt", adapter))
         parts += zip(self.kinds, self.judges, strict=True)
         for name, part in parts:
             shapes |= {f"{name}.{state}": shape for state, shape in part.state_shapes.items()}
@@ -150,18 +156,17 @@ class Detector(Model):
         following = (*following, *target_after, *after)
         return loss, count, (*following, *state[len(following) :])
 
-    def _adapters(self, config: AdaptConfig, span: int) -> nn.ModuleDict:
+    def _adapters(self, config: AdaptConfig, span: int) -> dict[str, Adapter]:
         """Kind of head → what goes on learning of it."""
         found: dict[str, Adapter] = {}
         for kind, head in zip(self.kinds, self.heads, strict=True):
             waits = None
-            if config.readout and kind == "forecast":
-                waits = self.delay if not head.delay else self.delay - head.delay
-                waits += 0 if head.delay else 1
+            if config.readout and kind == "forecast":  # a plain one speaks of the next sample
+                waits = self.delay - head.delay + (0 if head.delay else 1)
             if config.scale or waits is not None:
                 size = self.network.width, self.channels
                 found[kind] = Adapter(*size, config, span=span, waits=waits)
-        return nn.ModuleDict(found)
+        return found
 
     def _totals(self, surprise: list[Tensor]) -> Tensor:
         """Each view's surprise of the whole sample (T, N, K)."""
@@ -195,14 +200,14 @@ class Detector(Model):
         """Each head's residuals in standard deviations, 0 where missing, and the first one's mean,
         (T, N, C) all; states: the adapters' and what follows → the adapters' next ones."""
         left = iter(state)
+        adapters = dict(zip(self.adapting, self.adapters, strict=True))
         errors, means = [], []
         following: tuple[Tensor, ...] = ()
         for kind, one in zip(self.kinds, said, strict=True):
             mean, log_scale = split(one)
             spread = torch.exp(log_scale)
             r = (z - mean) / spread
-            if kind in self.adapters:
-                adapter = self.adapters[kind]
+            if (adapter := adapters.get(kind)) is not None:
                 mine = islice(left, len(adapter.state_shapes))
                 moved, r, after = adapter(features, r * observed, observed, *mine)
                 mean = mean + moved * spread

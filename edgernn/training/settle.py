@@ -1,6 +1,7 @@
 """What adapts on the device must know of healthy data before: which directions features vary in,
 and how residuals usually behave."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edgernn.nets.adapt import LARGEST_LESSON, Adapter, guard_of
+from edgernn.nets.adapt import Adapter, guard_of, look_back
 from edgernn.nets.detector import Detector
 from edgernn.recording import Track
 
@@ -20,6 +21,9 @@ LONGEST_BLOCK = 8192
 """Samples that run through the detector at a time."""
 USUAL_QUANTILE = 0.99
 """Of how unlike N(0, 1) the recent residuals of a healthy channel are: above, learning is slow."""
+SETTLED, MOST_ROUNDS = 2.0, 5
+"""Times its memory that a detector learns before it counts as settled, and how often it goes
+through a piece that is shorter, at most."""
 SMALLEST_SHARE = 1e-4
 """Of the variance of the first direction: what varies less is not blown up to variance 1."""
 
@@ -28,14 +32,29 @@ SMALLEST_SHARE = 1e-4
 def settle(detector: Detector, pieces: Sequence[Track], *, warm_up: int) -> None:
     """Give each adapter of a trained detector its directions and what is usual, from healthy pieces
     whose first `warm_up` samples do not count."""
-    if not len(detector.adapters):
+    if not detector.memory:
         return
     r = [run_stream(detector.residuals, detector, piece.x) for piece in pieces]
-    for kind, adapter in detector.adapters.items():
+    for kind, adapter in zip(detector.adapting, detector.adapters, strict=True):
         k = detector.kinds.index(kind)
         if adapter.waits is not None:
             _find_directions(detector, adapter, pieces, warm_up)
         _find_usual(adapter, [one[:, k] for one in r], warm_up)
+
+
+def run_counted(method: Method, detector: Detector, x: Floats, *, warm_up: int) -> list[Floats]:
+    """What a method says of a healthy piece (T, C), samples that count: arrays (·, …).
+
+    A detector that adapts has seen more than a short piece holds once it has run for a while. It
+    goes through the piece until it has settled, and what it says the first and the last time
+    counts: as a stream begins, and as it goes on. The first `warm_up` samples of a time do not.
+    """
+    times = 1
+    if detector.memory:
+        times = min(math.ceil(SETTLED * detector.memory / len(x)), MOST_ROUNDS)
+    said = run_stream(method, detector, np.concatenate([x] * times))
+    rounds = np.split(said, times)
+    return [one[warm_up:] for one in (rounds if times == 1 else [rounds[0], rounds[-1]])]
 
 
 def run_stream(method: Method, detector: Detector, x: Floats) -> Floats:
@@ -58,12 +77,13 @@ def _find_directions(
         _, said, following = detector.features(*detector.scaled(x), state)
         return said, (*following, *state[len(following) :])
 
-    sums = 0.0, 0.0, 0  # of h, of h hᵀ, and of 1
+    width = len(adapter.basis)
+    total, products, samples = np.zeros(width), np.zeros((width, width)), 0
     for piece in pieces:
         h = run_stream(features, detector, piece.x)[warm_up:].astype(np.float64)  # (T, width)
-        sums = sums[0] + h.sum(0), sums[1] + h.T @ h, sums[2] + len(h)
-    mean = sums[0] / sums[2]
-    values, vectors = np.linalg.eigh(sums[1] / sums[2] - np.outer(mean, mean))
+        total, products, samples = total + h.sum(0), products + h.T @ h, samples + len(h)
+    mean = total / samples
+    values, vectors = np.linalg.eigh(products / samples - np.outer(mean, mean))
     order = np.argsort(values)[::-1][: adapter.basis.shape[1] - 1]
     smallest = max(SMALLEST_SHARE * float(values.max()), 1e-12)
     basis = vectors[:, order] / np.sqrt(np.maximum(values[order], smallest))
@@ -75,18 +95,15 @@ def _find_usual(adapter: Adapter, pieces: Sequence[Floats], warm_up: int) -> Non
     learner = adapter.learner
     guards, shares = [], []
     for r in pieces:
-        m, q = np.zeros_like(r[0]), np.zeros_like(r[0])
+        m, v = np.zeros_like(r[0]), np.ones_like(r[0])
         there = np.isfinite(r)
-        d = np.clip(np.where(there, r, 0), -LARGEST_LESSON, LARGEST_LESSON)
-        u, share = np.full_like(d, np.nan), np.full_like(d, np.nan)
-        for t in range(len(d)):
-            off, step = d[t] - m, learner.paces.recent * there[t]
-            share[t] = np.where(there[t], off * off / (1 + off * off), np.nan)
-            m = m + step * off
-            q = q + step * (d[t] * d[t] - 1 - q)
-            u[t] = np.where(there[t], guard_of(m, q), np.nan)
+        u, square = np.full_like(r, np.nan), np.full_like(r, np.nan)
+        for t, error in enumerate(np.where(there, r, 0)):
+            m, v, square[t] = look_back(error, there[t], m, v, learner.paces.recent)
+            u[t] = guard_of(m, v)
+        u[~there], square[~there] = np.nan, np.nan
         guards.append(u[warm_up:])
-        shares.append(share[warm_up:])
+        shares.append((square / (1 + square))[warm_up:])
     usual = np.nanquantile(np.concatenate(guards), USUAL_QUANTILE, axis=0)
     learner.usual = torch.from_numpy(np.maximum(usual, 1e-3)).float()
     learner.unrest = torch.from_numpy(np.nanmean(np.concatenate(shares), axis=0)).float()

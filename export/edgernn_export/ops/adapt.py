@@ -4,6 +4,7 @@ P and B lie side by side in one state, so that one product with φ gives both wh
 which way to learn, and one outer product learns both.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from edgernn.nets.adapt import (
     walk,
 )
 from edgernn_export.ops.branch import if_one_sample, traced
-from edgernn_export.ops.loop import scan
+from edgernn_export.ops.loop import Body, Values, scan
 from edgernn_export.ops.order import op
 
 
@@ -39,11 +40,11 @@ def adapt(
     prior: Tensor,
     paces: list[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """As `Learner.forward` takes and gives them; prior (F, F + C): P and B where a stream begins."""
+    """As `Learner.forward` takes and gives them; prior (F, F + C): P, B where a stream begins."""
     state = scale.numpy(), recent.numpy(), readout.numpy()
     given = phi.numpy(), r.numpy(), observed.numpy()
     moved, judged, following = learn(*given, state, usual.numpy(), unrest.numpy(), Paces(*paces))
-    s, m, a = map(torch.from_numpy, following)
+    s, m, a = (torch.from_numpy(one) for one in following)
     return torch.from_numpy(moved), torch.from_numpy(judged), s, m, a
 
 
@@ -60,8 +61,8 @@ def _(
     prior: Tensor,
     paces: list[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    states = tuple(torch.empty_like(one) for one in (scale, recent, readout))
-    return torch.empty_like(r), torch.empty_like(r), *states
+    s, m, a = (torch.empty_like(one) for one in (scale, recent, readout))
+    return torch.empty_like(r), torch.empty_like(r), s, m, a
 
 
 @torch.library.custom_op("edgernn::rescale", mutates_args=())
@@ -112,64 +113,75 @@ def _onnx_rescale(r, observed, scale, recent, usual, unrest, paces):  # type: ig
     return _run(step, [r, observed], [scale, recent], rows)
 
 
-def _run(step, samples, states, rows):  # type: ignore[no-untyped-def]
+def _run(step: Body, samples: Values, states: Values, rows: Sequence[Sequence[int]]) -> Values:
     """What is said of each sample, then the states: `step` takes states and one sample's values,
     whose shapes behind N are `rows`."""
 
-    def one():  # type: ignore[no-untyped-def]
+    def one() -> Values:
         following, said = step(states, [op.Squeeze(value, [0]) for value in samples])
         return *(op.Unsqueeze(value, [0]) for value in said), *following
 
-    def several():  # type: ignore[no-untyped-def]
+    def several() -> Values:
         following, said = scan(step, states, samples, rows=rows)
         return *said, *following
 
     return if_one_sample(samples[-1], one, several)
 
 
-def _step(paces, usual, unrest, prior, channels, size):  # type: ignore[no-untyped-def]
+def _step(
+    paces: Paces,
+    usual: ir.Value,
+    unrest: ir.Value,
+    prior: ir.Value | None,
+    channels: int,
+    size: int,
+) -> Body:
     """The update of one sample, as `Learner` writes it; size 0: of the scale alone."""
     if size:
         forget = _constant(walk(size, channels, paces)[1])
 
-    def step(states, sample):  # type: ignore[no-untyped-def]
+    def limits(size: float) -> tuple[Any, Any]:
+        return _constant(-size), _constant(size)
+
+    def step(states: Values, sample: Values) -> tuple[Values, Values]:
         scale, recent, *rest = states
         *features, wanted, there = sample
         said = []
         if size:
             (a,), (phi,) = rest, features
             x = op.Unsqueeze(phi, [1])  # (N, 1, F)
-            v, moved = _split(op.MatMul(x, a), [size, channels], axis=2)
+            way, moved = _split(op.MatMul(x, a), [size, channels], axis=2)
             moved = op.Squeeze(moved, [1])
             wanted = op.Mul(op.Sub(wanted, moved), there)
             said = [moved]
         factor = op.Exp(scale)
         error = op.Div(wanted, factor)
-        d = op.Clip(error, _constant(-LARGEST_LESSON), _constant(LARGEST_LESSON))
-        m, q = _split(recent, [channels, channels], axis=1)
-        off = op.Sub(d, m)
+        m, more = _split(recent, [channels, channels], axis=1)  # the mean, the variance − 1
+        off = op.Clip(op.Sub(error, m), *limits(LARGEST_LESSON))
+        square = op.Mul(off, off)
         weight = op.Mul(there, _constant(paces.recent))
         m = op.Add(m, op.Mul(weight, off))
-        more = op.Sub(op.Sub(op.Mul(d, d), _constant(1.0)), q)
-        q = op.Add(q, op.Mul(weight, more))
-        variance = op.Add(op.Sub(q, op.Mul(m, m)), _constant(1.0))
-        variance = op.Max(variance, _constant(SMALLEST_VARIANCE))
-        u = op.Div(op.Relu(op.Sub(q, op.Log(variance))), usual)
+        more = op.Add(more, op.Mul(weight, op.Sub(op.Sub(square, _constant(1.0)), more)))
+        bounded = op.Max(more, _constant(SMALLEST_VARIANCE - 1.0))
+        unlike = op.Sub(bounded, op.Log(op.Add(bounded, _constant(1.0))))
+        u = op.Div(op.Add(op.Mul(m, m), unlike), usual)
         pace = op.Div(_constant(1.0 - paces.floor), op.Add(op.Mul(u, u), _constant(1.0)))
         w = op.Mul(there, op.Add(pace, _constant(paces.floor)))
-        square = op.Mul(off, off)
         unruly = op.Sub(op.Div(square, op.Add(square, _constant(1.0))), unrest)
         change = op.Mul(op.Mul(w, _constant(paces.scale)), unruly)
-        limits = _constant(-LARGEST_CHANGE), _constant(LARGEST_CHANGE)
-        following = [op.Clip(op.Add(scale, change), *limits), op.Concat(m, q, axis=1)]
+        scale = op.Clip(op.Add(scale, change), *limits(LARGEST_CHANGE))
+        following = [scale, op.Concat(m, more, axis=1)]
         if size:
-            turned = op.Reshape(v, [-1, size, 1])
+            d = op.Clip(error, *limits(LARGEST_LESSON))
+            turned = op.Reshape(way, [-1, size, 1])
             g = op.Squeeze(op.MatMul(x, turned), [2])  # (N, 1)
             most = op.ReduceMax(w, [1], keepdims=1)
             known = op.Neg(op.Div(most, op.Add(op.Mul(most, g), _constant(1.0))))
             lesson = op.Mul(op.Mul(w, d), factor)
             lesson = op.Div(lesson, op.Add(op.Mul(w, g), _constant(1.0)))
-            row = op.Concat(op.Mul(v, op.Unsqueeze(known, [2])), op.Unsqueeze(lesson, [1]), axis=2)
+            row = op.Concat(
+                op.Mul(way, op.Unsqueeze(known, [2])), op.Unsqueeze(lesson, [1]), axis=2
+            )
             learnt = op.Add(a, op.Mul(turned, row))
             back = op.Mul(op.Sub(prior, a), op.Mul(op.Unsqueeze(most, [2]), forget))
             following.append(op.Add(learnt, back))
@@ -178,7 +190,7 @@ def _step(paces, usual, unrest, prior, channels, size):  # type: ignore[no-untyp
     return step
 
 
-def _split(value, sizes, axis):  # type: ignore[no-untyped-def]
+def _split(value: ir.Value, sizes: Sequence[int], axis: int) -> Values:
     """Not by op.Split: onnxscript cannot know how many outputs a variadic node has."""
     parts = op.Constant(value=numpy_helper.from_array(np.array(sizes)))
     attributes = [ir.AttrInt64("axis", axis)]

@@ -1,22 +1,24 @@
 """A Scan whose body is traced like any other nodes: samples one after the other."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from onnxscript import ir
 
 from edgernn_export.ops.branch import moved_nodes, traced
 
-Body = Callable[[Sequence[ir.Value], Sequence[ir.Value]], tuple[Sequence[ir.Value], ...]]
+Values: TypeAlias = Sequence[ir.Value]
+Body: TypeAlias = Callable[[Values, Values], tuple[Values, Values]]
 """States (N, …) and what comes with one sample (N, …) → next states, what is said of it."""
 
 
 def scan(
     body: Body,
-    states: Sequence[ir.Value],
-    samples: Sequence[ir.Value],
+    states: Values,
+    samples: Values,
     *,
     rows: Sequence[Sequence[int]],
-) -> tuple[Sequence[ir.Value], Sequence[ir.Value]]:
+) -> tuple[Values, Values]:
     """states (N, …), samples (T, N, …) → the last states, what was said of every sample
     (T, N, …). `rows`: what is behind N, of each state and then of each sample's values."""
     inner = [_value(f"loop.{i}", row) for i, row in enumerate(rows)]
