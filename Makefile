@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help setup demo test lint base bench soak overload fuzz clean
+.PHONY: help setup demo test lint base pretrained bench soak overload fuzz clean
 
 help:  ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -34,6 +34,9 @@ base: $(READY)  ## the device's tests on the base install, without torch and onn
 	$(PYTHON) -m venv $(BASE_VENV)
 	$(BASE_VENV)/bin/python $(PIP_INSTALL) build/base/*.whl pytest pytest-timeout hypothesis
 	EDGERNN_TEST_ARTEFACT=$(abspath build/base/pump.onnx) $(BASE_VENV)/bin/pytest tests/device
+
+pretrained: $(READY)  ## the artefact that comes with edgernn, made anew, byte for byte
+	$(BIN)/python -m edgernn_export.general
 
 bench: $(READY)  ## speed and memory, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py

@@ -54,7 +54,7 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     shape: tuple[int, ...]
-    """Shape of one stream's row, without the stream axis."""
+    """Shape of one stream's row, without the stream axis; `ANY` = as many as there are channels."""
     initial: float
     """Every element of a fresh row."""
 
@@ -108,7 +108,16 @@ class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """SHA-256 over the training configuration."""
 
 
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Binding(msgspec.Struct, frozen=True):
+    """What an open artefact is told of the stream."""
+
+    channels: tuple[str, ...]
+    """Names, in the order of a sample."""
+    period_s: float
+    """Time between samples."""
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Everything a device must know beside the graph."""
 
     version: int
@@ -141,6 +150,42 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Largest difference to the trained detector that the proof allowed: of a score, of a
     probability, or of a forecast in standard deviations of its channel."""
     provenance: Provenance
+    any_channels: int = 0
+    """Most channels that an open artefact may be told of: it names none, learns what is usual as it
+    runs, and its times are in periods. 0 = it names its own."""
+
+    def bound(self, binding: Binding, *, where: str) -> "Card":
+        """An open artefact's card for these channels and this period. Raises EdgernnError if it
+        does not take them."""
+        names, period_s = binding.channels, binding.period_s
+        if not 1 <= len(names) <= self.any_channels:
+            raise EdgernnError(
+                f"{where}: channels: expected 1–{self.any_channels} names, got {len(names)}"
+            )
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise EdgernnError(f"{where}: channels: expected each name once, got {twice[0]} twice")
+        if not (math.isfinite(period_s) and period_s > 0):
+            raise EdgernnError(f"{where}: period_s: expected seconds above 0, got {period_s:g}")
+        stretch = period_s / self.period_s
+        states = [
+            msgspec.structs.replace(one, shape=tuple(size or len(names) for size in one.shape))
+            for one in self.states
+        ]
+        alarm = msgspec.structs.replace(
+            self.alarm,
+            min_duration_s=stretch * self.alarm.min_duration_s,
+            recover_s=stretch * self.alarm.recover_s,
+            cooldown_s=stretch * self.alarm.cooldown_s,
+        )
+        return msgspec.structs.replace(
+            self,
+            channels=tuple(Channel(name, "", 0.0, 0.0) for name in names),
+            period_s=period_s,
+            max_gap_s=stretch * self.max_gap_s,
+            states=tuple(states),
+            alarm=alarm,
+            any_channels=0,
+        )
 
     @property
     def outputs(self) -> Mapping[str, tuple[int, ...]]:
@@ -191,14 +236,21 @@ def _rises(values: Sequence[float]) -> bool:
 def _check(card: Card, where: str) -> None:
     """What JSON types alone cannot say."""
     names = card.channel_names
+    is_open = card.any_channels > 0
     problems = [
-        (not names, "no channels"),
+        (not 0 <= card.any_channels <= MOST_CHANNELS, f"any_channels outside 0–{MOST_CHANNELS}"),
+        (not names and not is_open, "no channels"),
+        (bool(names) and is_open, "channels in a card that takes any"),
+        (is_open and card.task != "anomaly", "any channels are for anomaly alone"),
         (len(set(names)) != len(names), "two channels of one name"),
         (not (math.isfinite(card.period_s) and card.period_s > 0), "period_s must be above 0"),
         (not card.max_gap_s >= 0, "max_gap_s must not be negative"),
         (not 0 <= card.delay <= card.warm_up, "delay must be from 0 to warm_up"),
         (any(c.longest_still < 0 for c in card.channels), "longest_still must not be negative"),
-        (any(min(s.shape, default=0) < 1 for s in card.states), "a state with an empty shape"),
+        (
+            any(min(s.shape, default=ANY) < (ANY if is_open else 1) for s in card.states),
+            "a state with an empty shape",
+        ),
         (card.task not in OUTPUTS, f"task {card.task!r}, expected one of {', '.join(OUTPUTS)}"),
         (
             (card.task == "anomaly") != bool(card.tails),
@@ -219,7 +271,7 @@ def _check(card: Card, where: str) -> None:
         ),
         (any(not t.knots or not _rises(t.knots) for t in card.tails), "knots that do not rise"),
         (
-            sum(math.prod(s.shape) for s in card.states) > MOST_STATES,
+            sum(math.prod(n or MOST_CHANNELS for n in s.shape) for s in card.states) > MOST_STATES,
             f"states of more than {MOST_STATES:,} numbers a stream",
         ),
         (not card.tolerance >= 0, "tolerance must not be negative"),

@@ -26,6 +26,7 @@ from edgernn_device.intake import Intake
 from edgernn_device.link import Link, Message
 from edgernn_device.loading import check_fit, prove_engine
 from edgernn_device.payload import PayloadError
+from edgernn_device.shipped import artefact_path
 from edgernn_device.topics import TopicError
 
 LISTEN_S = 2.0
@@ -161,7 +162,7 @@ def _check_rights(config: AgentConfig, base: Path, where: str) -> Iterator[Findi
         for name in named
         if _mode(base / name) & stat.S_IRWXO
     ]
-    deciding = dict.fromkeys((Path(where), base / config.model))
+    deciding = dict.fromkeys((Path(where), artefact_path(config.model, base)))
     faults += [
         f"{path}: anybody may write it (mode {_mode(path):o}); expected chmod o-w"
         for path in deciding

@@ -16,6 +16,7 @@ from edgernn.layout import Columns
 from edgernn.settings import read_settings, to_settings, write_atomically
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.logs import FORMATS, failures_as_lines, start_logging
+from edgernn_device.shipped import GENERAL
 from edgernn_device.signature import is_inline
 from edgernn_device.stopping import stop_on_signals
 from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX
@@ -84,15 +85,17 @@ def inspect(artefact: Path, is_json: bool, svg: Path | None, trusted_keys: tuple
     any other's."""
     from edgernn_device.anatomy import dissect
     from edgernn_device.engine import Engine
+    from edgernn_device.golden import probe
     from edgernn_device.inspect import as_json, as_svg, describe
-    from edgernn_device.trust import Trust, read_artefact
+    from edgernn_device.trust import Trust, admit, read_artefact
 
     trust = Trust.parse(trusted_keys, base=Path(), where="--trusted-key")
     with ending_with(Exit.ARTEFACT):
         model = read_artefact(artefact, max_bytes=trust.max_bytes)
-        engine = Engine(model, trust=trust, where=str(artefact))
+        binding = probe(admit(model, trust=trust, where=str(artefact)))
+        engine = Engine(model, trust=trust, where=str(artefact), binding=binding)
     if svg is not None:
-        write_atomically(svg, as_svg(engine.card).encode())
+        write_atomically(svg, as_svg(engine.card_of_file).encode())
     if is_json:
         click.echo(as_json(engine, dissect(model)))
     else:
@@ -122,7 +125,14 @@ def verify(artefact: Path, trusted_keys: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("source", type=PATH, metavar="AGENT.TOML|MODEL.ONNX")
+@click.argument("source", type=PATH, metavar="AGENT.TOML|MODEL.ONNX", required=False)
+@click.option(
+    "--model", help="An artefact in place of the file's; general: the one that needs no training."
+)
+@click.option(
+    "--channel", "channels", multiple=True, help="Of an artefact that takes any, such as general."
+)
+@click.option("--period", "period_s", type=float, help="Of such an artefact, in seconds.")
 @click.option("--broker", help="Overrides the file's.")
 @click.option("--user", help="Overrides the file's. The password: EDGERNN_MQTT_PASSWORD or a file.")
 @click.option("--password-file", help="Overrides the file's.")
@@ -143,7 +153,10 @@ def verify(artefact: Path, trusted_keys: tuple[str, ...]) -> None:
 @click.option("--check", "is_check", is_flag=True, help="Prove that all is there, start nothing.")
 @trusted_key_option
 def agent(
-    source: Path,
+    source: Path | None,
+    model: str | None,
+    channels: tuple[str, ...],
+    period_s: float | None,
     broker: str | None,
     user: str | None,
     password_file: str | None,
@@ -158,22 +171,35 @@ def agent(
 ) -> None:
     """Run an artefact over MQTT and publish what it finds, until SIGTERM or Ctrl-C.
 
-    Takes a configuration file (see agent.example.toml), or an artefact and options. SIGHUP reads
+    Takes a configuration file (see agent.example.toml), or an artefact and options: without any
+    training, --model general with --channel for each channel and --period. SIGHUP reads
     them again; what is wrong with them is said, and the old ones keep running. Ends with 0 when
     stopped, 2 for the file or an option, 3 for the broker, 4 for the artefact, 5 for the folder it
     keeps its state in.
     """
     said: dict[str, dict[str, Any]] = {
-        "": {"node": node, "trusted_keys": _from_here(trusted_keys) or None},
+        "": {
+            "model": None if source is None else _model_from_here(model),
+            "node": node,
+            "trusted_keys": _from_here(trusted_keys) or None,
+        },
         "broker": {
             "address": broker,
             "user": user,
             "password_file": password_file and str(Path(password_file).absolute()),
         },
-        "input": {"subscribe": subscribe},
+        "input": {
+            "subscribe": subscribe,
+            "channels": channels or None,
+            "period_s": period_s,
+        },
         "output": {"scores": scores or None, "score_every_s": score_every_s},
         "alarm": {"false_alarms": false_alarms},
     }
+    if source is None:
+        if model is None:
+            raise click.UsageError("expected an agent's .toml, an .onnx, or --model")
+        source = Path(model)
     if is_check:
         sys.exit(_check(source, said))
     start_logging(log_format)
@@ -220,7 +246,7 @@ def _agent_config(source: Path, said: dict[str, dict[str, Any]]) -> Any:
 
     if source.suffix == ".toml":
         return _override(read_settings(source, AgentConfig), said)
-    if source.suffix == ".onnx" or source.is_dir():
+    if source.suffix == ".onnx" or source.is_dir() or str(source) == GENERAL:
         return _override(AgentConfig(model=str(source)), said)
     raise EdgernnError(f"{source}: expected an agent's .toml, or an .onnx of `edgernn export`")
 
@@ -228,6 +254,11 @@ def _agent_config(source: Path, said: dict[str, dict[str, Any]]) -> Any:
 def _base(source: Path) -> Path:
     """The folder that files named in an agent's settings are relative to."""
     return source.parent if source.suffix == ".toml" else Path()
+
+
+def _model_from_here(model: str | None) -> str | None:
+    """A path of the command line is relative to where it was given."""
+    return model if model in (None, GENERAL) else str(Path(model).absolute())
 
 
 def _from_here(trusted_keys: tuple[str, ...]) -> list[str]:

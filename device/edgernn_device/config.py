@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgernn.alarm import Limits
-from edgernn.card import AlarmRule, Card, Channel
+from edgernn.card import AlarmRule, Binding, Card, Channel
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.folders import state_folder
@@ -63,6 +63,10 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class InputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[input]`."""
 
+    channels: tuple[str, ...] = ()
+    """Of an artefact that takes any: their names, in an order that stays. Others name their own."""
+    period_s: float | None = None
+    """Of such an artefact: seconds between samples."""
     subscribe: str = DEFAULT_PATTERN
     qos: int = 1
     inbox: int = 10_000
@@ -220,7 +224,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A whole agent file. Only `model` must be there."""
 
     model: str
-    """The artefact; relative to this file."""
+    """The artefact, relative to this file; "general" = the one that comes with edgernn."""
     trusted_keys: tuple[str, ...] = ()
     """Who may have signed the artefact: `ed25519:…`, or files of such; none = no matter who."""
     max_model_mb: float = 64.0
@@ -304,6 +308,32 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     @property
     def pattern(self) -> TopicPattern:
         return TopicPattern.parse(self.input.subscribe)
+
+    def binding(self, card: Card, *, where: str) -> Binding | None:
+        """What an open artefact is told of the stream; None for one that names its own channels.
+        Raises EdgernnError if too much or too little is said; `where` opens the sentence."""
+        said = self.input
+        if not card.any_channels:
+            for key, is_said in (
+                ("channels", bool(said.channels)),
+                ("period_s", said.period_s is not None),
+            ):
+                if is_said:
+                    raise EdgernnError(
+                        f"{where}: input.{key}: only for an artefact that takes any channels; "
+                        f"{card.name} names its own, {', '.join(card.channel_names)}, every "
+                        f"{card.period_s:g} s"
+                    )
+            return None
+        if not said.channels or said.period_s is None:
+            key = "period_s" if said.channels else "channels"
+            raise EdgernnError(
+                f"{where}: input.{key}: expected for {card.name}, which takes any channels, such "
+                'as channels = ["flow", "heat"] and period_s = 1.0; got none'
+            )
+        binding = Binding(said.channels, said.period_s)
+        card.bound(binding, where=f"{where}: input")
+        return binding
 
     def intake(self, card: Card, *, where: str) -> Intake:
         """How messages become samples of this artefact. Raises EdgernnError for what does not fit

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edgernn.card import Card
+from edgernn.card import Binding, Card
 from edgernn.errors import EdgernnError
 from edgernn_device.signature import split
 from edgernn_device.trust import ANY, Trust, admit, read_artefact
@@ -26,16 +27,31 @@ FIRST_CAPACITY = 16
 class Engine:
     """Runs an artefact over many streams: a row of the arena is a stream's memory."""
 
-    def __init__(self, model: bytes, *, where: str = "artefact", trust: Trust = ANY) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        where: str = "artefact",
+        trust: Trust = ANY,
+        binding: Binding | None = None,
+    ) -> None:
         """`where` names the file in the sentence of an EdgernnError if it is no artefact, or none
-        that `trust` lets in: then ONNX Runtime has not seen it."""
-        self.card = admit(model, trust=trust, where=where)
-        self._session = _open(model, where)
-        self._one_sample = _open(model, where, samples=1)
+        that `trust` lets in: then ONNX Runtime has not seen it. `binding`: the channels and period
+        of an open artefact; None for any other."""
+        self.card_of_file = admit(model, trust=trust, where=where)
+        self.card = _bound(self.card_of_file, binding, where)
+        channels = None if binding is None else len(binding.channels)
+        self._session = _open(model, where, channels=channels)
+        self._one_sample = _open(model, where, samples=1, channels=channels)
         _, signature = split(model)
         self.signed_by = signature.key_id if signature else ""
         """Id of the key; checked only if `trust` has keys."""
         self.hash = hashlib.sha256(model).hexdigest()
+        self.memory_hash = self.hash
+        """Of what a stream's memory fits: the file, and the channels where it takes any."""
+        if binding is not None:
+            told = self.hash.encode() + msgspec.json.encode(binding)
+            self.memory_hash = hashlib.sha256(told).hexdigest()
         self.size_bytes = len(model)
         try:
             self._outputs = [output.name for output in self._session.get_outputs()]
@@ -118,8 +134,22 @@ class Engine:
         self._free = list(range(old + more - 1, old - 1, -1))
 
 
-def _open(model: bytes, where: str, *, samples: int | None = None) -> ort.InferenceSession:
-    """`samples`: T of every call. With T = 1 what only several samples need is left out."""
+def _bound(card: Card, binding: Binding | None, where: str) -> Card:
+    """The card with channels in it."""
+    if binding is None:
+        if card.any_channels:
+            raise EdgernnError(f"{where}: takes any channels, and was not told which")
+        return card
+    if not card.any_channels:
+        raise EdgernnError(f"{where}: names its own channels, {', '.join(card.channel_names)}")
+    return card.bound(binding, where=where)
+
+
+def _open(
+    model: bytes, where: str, *, samples: int | None = None, channels: int | None = None
+) -> ort.InferenceSession:
+    """`samples`: T of every call. With T = 1 what only several samples need is left out.
+    `channels`: C, where the graph leaves it free."""
     options = ort.SessionOptions()
     options.log_severity_level = 4  # a refused file gets one sentence from us, not a page from ORT
     options.intra_op_num_threads = 1
@@ -131,6 +161,8 @@ def _open(model: bytes, where: str, *, samples: int | None = None) -> ort.Infere
     options.add_session_config_entry("session.disable_quant_qdq", "1")  # fold int8 weights once
     if samples is not None:
         options.add_free_dimension_override_by_name("T", samples)
+    if channels is not None:
+        options.add_free_dimension_override_by_name("C", channels)
     try:
         return ort.InferenceSession(
             model, options, providers=["CPUExecutionProvider"], enable_fallback=0

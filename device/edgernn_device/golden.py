@@ -9,8 +9,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgernn.card import Binding, Card
 from edgernn.errors import EdgernnError
 from edgernn_device.engine import Engine
+from edgernn_device.trust import admit
 
 Floats = NDArray[np.float32]
 
@@ -18,6 +20,8 @@ GOLDEN_KEY = "edgernn.golden"
 """Of the model's metadata."""
 MOST_NUMBERS = 256
 """Of one output or state: of more, every second, third, … is kept."""
+PROBE = Binding(("first", "second", "third"), 1.0)
+"""What an artefact that takes any channels is told of those of the stream."""
 TOLERANCE = 1e-3
 """Between two CPUs, of numbers up to 1, relative above: float32 sums in another order. Scores are
 steep where a window's variance is small: 1e-4 was measured."""
@@ -33,6 +37,16 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name → what was said of all samples, thinned out."""
     states: dict[str, bytes]
     """Name → the state after the last sample, thinned out."""
+
+
+def probe(card: Card) -> Binding | None:
+    """What the engine is told to run an artefact's golden vectors."""
+    return PROBE if card.any_channels else None
+
+
+def probed(model: bytes, *, where: str = "artefact") -> Engine:
+    """An engine to run an artefact's golden vectors."""
+    return Engine(model, where=where, binding=probe(admit(model, where=where)))
 
 
 def record_golden(engine: Engine, x: Floats) -> Golden:

@@ -8,9 +8,12 @@ from typing import Any
 import msgspec
 
 from edgernn.alarm import Limits
-from edgernn.card import Card
+from edgernn.card import Card, Provenance, State
 from edgernn_device.anatomy import Anatomy
 from edgernn_device.engine import Engine
+
+EXAMPLE = 8
+"""Channels for which the memory of an artefact that takes any is given."""
 
 
 def describe(engine: Engine, anatomy: Anatomy, *, is_checked: bool = False) -> str:
@@ -18,10 +21,12 @@ def describe(engine: Engine, anatomy: Anatomy, *, is_checked: bool = False) -> s
 
     `is_checked` if the engine was loaded with trusted keys, and so with a valid signature.
     """
-    card, origin = engine.card, engine.card.provenance
-    names = max(len(channel.name) for channel in card.channels)
-    states = ", ".join(f"{s.name} {'×'.join(map(str, s.shape))}" for s in card.states)
-    state_bytes = sum(4 * math.prod(state.shape) for state in card.states)
+    card = engine.card_of_file
+    names = max((len(channel.name) for channel in card.channels), default=0)
+    states = ", ".join(f"{state.name} {_shape(state)}" for state in card.states)
+    state_bytes = sum(4 * math.prod(n or EXAMPLE for n in state.shape) for state in card.states)
+    many = f" of {EXAMPLE} channels" if card.any_channels else ""
+    every = "at any period" if card.any_channels else f"a sample every {card.period_s:g} s"
     longest = max((len(weight.name) for weight in anatomy.weights), default=0)
     parts = ", ".join(f"{part} {size:,}" for part, size in anatomy.parts.items() if size)
     operators = ", ".join(f"{count} {name}" for name, count in anatomy.operators.items())
@@ -29,7 +34,7 @@ def describe(engine: Engine, anatomy: Anatomy, *, is_checked: bool = False) -> s
     late = f"{card.delay} samples, {card.delay * card.period_s:g} s,"
     return "\n".join(
         [
-            f"{card.name}: {card.network}, a sample every {card.period_s:g} s",
+            f"{card.name}: {card.network}, {every}",
             f"  file       {engine.size_bytes:,} bytes, weights {weights}, sha256 {engine.hash}",
             f"  signature  {_signature(engine.signed_by, is_checked=is_checked)}",
             "  channels",
@@ -37,7 +42,8 @@ def describe(engine: Engine, anatomy: Anatomy, *, is_checked: bool = False) -> s
                 f"    {c.name:<{names}}  {c.low:>10.4g} to {c.high:<10.4g} {c.unit}"
                 for c in card.channels
             ),
-            f"  memory     {state_bytes:,} bytes a stream: {states}",
+            *([f"    any, 1 to {card.any_channels}"] if card.any_channels else []),
+            f"  memory     {state_bytes:,} bytes a stream{many}: {states}",
             f"  warm-up    {card.warm_up} samples",
             *([f"  delay      what is said comes {late} after its sample"] if card.delay else []),
             *_task(card),
@@ -49,10 +55,7 @@ def describe(engine: Engine, anatomy: Anatomy, *, is_checked: bool = False) -> s
                 for w in anatomy.weights
             ),
             f"  operators  {sum(anatomy.operators.values())}: {operators}",
-            f"  made       {origin.created} by edgernn {origin.edgernn}, torch {origin.torch}, "
-            f"seed {origin.seed}",
-            f"  data       sha256 {origin.data_hash}",
-            f"  config     sha256 {origin.config_hash}",
+            *_origin(card.provenance),
         ]
     )
 
@@ -64,7 +67,7 @@ def as_json(engine: Engine, anatomy: Anatomy) -> bytes:
         "sha256": engine.hash,
         "signed_by": engine.signed_by,
         **msgspec.to_builtins(anatomy),
-        "card": engine.card,
+        "card": engine.card_of_file,
     }
     return msgspec.json.format(msgspec.json.encode(content))
 
@@ -116,7 +119,10 @@ Stage = tuple[str, str, list[str]]
 
 def _stages(card: Card) -> list[Stage]:
     """In the order that a sample passes them. Every state of the card is in one."""
-    left = {state.name: math.prod(state.shape) for state in card.states}
+    left = {
+        state.name: math.prod(state.shape) if all(state.shape) else _shape(state)
+        for state in card.states
+    }
 
     def taken(*prefixes: str) -> list[str]:
         names = [n for n in left if n.removeprefix("state.").startswith(prefixes)]
@@ -124,7 +130,7 @@ def _stages(card: Card) -> list[Stage]:
 
     heads = list(dict.fromkeys(tail.view.partition(".")[0] for tail in card.tails))
     stages: list[Stage] = [
-        ("samples", f"{len(card.channels)} channels, sensor units", []),
+        ("samples", f"{len(card.channels) or 'any'} channels, sensor units", []),
         ("scale", "and what is missing", taken("target.", "sample.", "last")),
     ]
     judged = [(head, taken(f"{head}.window"), taken(f"{head}.")) for head in heads]
@@ -149,10 +155,26 @@ def _stages(card: Card) -> list[Stage]:
     ]
 
 
+def _shape(state: State) -> str:
+    """Such as "11×C"."""
+    return "×".join(str(size or "C") for size in state.shape)
+
+
 def _text(x: float, y: float, text: str, weight: str = "normal", anchor: str = "middle") -> str:
     return (
         f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-weight="{weight}">'
         f"{escape(text)}</text>"
+    )
+
+
+def _origin(origin: Provenance) -> tuple[str, ...]:
+    if not origin.data_hash:
+        return (f"  made       by edgernn {origin.edgernn}, from no data",)
+    return (
+        f"  made       {origin.created} by edgernn {origin.edgernn}, torch {origin.torch}, "
+        f"seed {origin.seed}",
+        f"  data       sha256 {origin.data_hash}",
+        f"  config     sha256 {origin.config_hash}",
     )
 
 
@@ -177,6 +199,13 @@ def _task(card: Card) -> tuple[str, ...]:
                 f"  proven     every forecast within {card.tolerance:g} standard deviations of the "
                 "trained one",
             )
+    if card.any_channels:
+        return (
+            "  task       anomaly",
+            f"  alarm      at a score that follows from the period, for {card.alarm.false_alarms} "
+            "false alarms",
+            f"  proven     every score within {card.tolerance:g} of its source",
+        )
     rule, limits = card.alarm, Limits.from_rule(card.alarm, card)
     return (
         "  task       anomaly",

@@ -7,6 +7,7 @@ from edgernn.errors import Exit, ending_with
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
 from edgernn_device.monitor import Task
+from edgernn_device.shipped import artefact_path
 from edgernn_device.tasks import make_task
 from edgernn_device.trust import admit, read_artefact
 from edgernn_device.verify import Verified, verify, verify_once
@@ -46,11 +47,14 @@ def prove_engine(config: AgentConfig, *, base: Path, where: str) -> tuple[Engine
 def _load(
     config: AgentConfig, *, base: Path, where: str, is_proven_anew: bool
 ) -> tuple[Engine, Verified | None]:
-    path = base / config.model
+    path = artefact_path(config.model, base)
     trust = config.trust(base, where=where)
     with ending_with(Exit.ARTEFACT):
         model = read_artefact(path, max_bytes=trust.max_bytes)
-        admit(model, trust=trust, where=str(path))
+        card = admit(model, trust=trust, where=str(path))
+    with ending_with(Exit.SETTINGS):
+        binding = config.binding(card, where=where)
+    with ending_with(Exit.ARTEFACT):
         prove = verify if is_proven_anew else verify_once
         found = prove(model, where=str(path))
-        return Engine(model, trust=trust, where=str(path)), found
+        return Engine(model, trust=trust, where=str(path), binding=binding), found

@@ -27,7 +27,7 @@ class Memories:
     @property
     def model(self) -> str:
         """Hash of the artefact that they are of."""
-        return self._monitor.engine.hash
+        return self._monitor.engine.memory_hash
 
     def __contains__(self, name: str) -> bool:
         return name in self._monitor.streams or (self._join is not None and name in self._join)

@@ -93,10 +93,13 @@ def _is_there(mark: Path) -> bool:
 
 def _verify_here(model: bytes, where: str) -> Verified:
     """In the child."""
-    from edgernn_device.engine import Engine  # noqa: PLC0415 - what may end the process
-    from edgernn_device.golden import largest_difference, read_golden  # noqa: PLC0415
+    from edgernn_device.golden import (  # noqa: PLC0415 - what may end the process
+        largest_difference,
+        probed,
+        read_golden,
+    )
 
-    engine = Engine(model, where=where)
+    engine = probed(model, where=where)
     golden = read_golden(engine, where=where)
     if golden is None:
         return Verified(0, 0.0)

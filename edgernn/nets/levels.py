@@ -1,8 +1,9 @@
 """How far each channel is from its own level, at several time scales, learnt as it goes.
 
 Nothing here is trained: the level, the smoothed residual and its variance begin empty and follow
-the stream. What is surprising is learnt slowly, so that a fault does not become the new level while
-it lasts. Every scale has a level of its own: one that all share is held still by the most surprised.
+the stream. What is surprising is learnt slowly, so that a fault does not become the new level
+while it lasts. Every scale has a level of its own: one that all share is held still by the most
+surprised.
 """
 
 from collections.abc import Mapping

@@ -66,7 +66,7 @@ class Ranking(nn.Module):
                 R' = R + 1 in an excursion, which is y > 1, else 0.95 · R
     """
 
-    state_shapes: Mapping[str, tuple[int, ...]] = {"counts": (BINS + 1,)}  # noqa: RUF012
+    state_shapes: Mapping[str, tuple[int, ...]] = {"counts": (BINS + 1,)}
 
     def forward(self, s: Tensor, known: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """s ≥ 1 and 1 where it is known (T, N), state (N, BINS + 1) → −log10 p (T, N), 0 where
@@ -88,7 +88,8 @@ def prior_counts() -> Floats:
     low, high = ((math.log(end) - START) / WIDTH for end in PRIOR_RANGE)
     edges = np.arange(BINS + 1)
     covered = np.clip(np.minimum(edges[1:], high) - np.maximum(edges[:-1], low), 0, None)
-    return (covered * (PRIOR_SAMPLES / (high - low))).astype(np.float32)
+    counts: Floats = (covered * (PRIOR_SAMPLES / (high - low))).astype(np.float32)
+    return counts
 
 
 ABOVE = np.tril(np.ones((BINS, BINS), np.float32), -1)

@@ -12,8 +12,7 @@ from edgernn.card import CARD_KEY, Card, encode_card
 from edgernn.errors import EdgernnError
 from edgernn.recording import Recording
 from edgernn.run import Run
-from edgernn_device.engine import Engine
-from edgernn_device.golden import GOLDEN_KEY, encode_golden, record_golden
+from edgernn_device.golden import GOLDEN_KEY, encode_golden, probed, record_golden
 from edgernn_export.compare import TOLERANCE
 from edgernn_export.graph import build_graph
 from edgernn_export.quantize import MODES, quantize
@@ -74,13 +73,19 @@ def build_artefact(run: Run, *, quantization: str) -> tuple[bytes, Proof]:
 
 def accepted(candidate: Candidate) -> tuple[bytes, Proof]:
     """Artefact and proof. Raises EdgernnError listing every deviation that was not allowed."""
-    if candidate.proof.failures:
-        lines = "\n  ".join(map(str, candidate.proof.failures))
+    hint = "; try --quantize none" if candidate.quantization != "none" else ""
+    return candidate.artefact, accepted_proof(candidate.proof, hint)
+
+
+def accepted_proof(proof: Proof, hint: str = "") -> Proof:
+    """The proof. Raises EdgernnError, with a hint, listing every deviation that was not allowed."""
+    if proof.failures:
+        lines = "\n  ".join(map(str, proof.failures))
         raise EdgernnError(
             "refused: the exported graph does not decide as the trained model does; no file written"
-            f"{'; try --quantize none' if candidate.quantization != 'none' else ''}\n  {lines}"
+            f"{hint}\n  {lines}"
         )
-    return candidate.artefact, candidate.proof
+    return proof
 
 
 def _build(source: Source, quantization: str, *, is_tight: bool) -> Candidate:
@@ -94,7 +99,7 @@ def _build(source: Source, quantization: str, *, is_tight: bool) -> Candidate:
 
 def with_golden(artefact: bytes, healthy: Recording) -> bytes:
     """The same artefact with golden vectors: what the engine says here of a few."""
-    golden = record_golden(Engine(artefact), golden_stream(healthy))
+    golden = record_golden(probed(artefact), golden_stream(healthy))
     model = onnx.load_from_string(artefact)
     notes = list(model.metadata_props)
     del model.metadata_props[:]

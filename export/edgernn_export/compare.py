@@ -3,13 +3,16 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgernn.alarm import CRITICAL_ABOVE, Alarm, Edge, Limits
-from edgernn.run import Run
+from edgernn.card import Card
+from edgernn.nets.model import Exportable
+from edgernn.recording import Recording
 
 Floats = NDArray[np.float32]
 
@@ -58,6 +61,22 @@ class Deviation(msgspec.Struct, frozen=True):
         )
 
 
+class Reference(Protocol):
+    """What an artefact is proven against, such as a run."""
+
+    @property
+    def card(self) -> Card:
+        """Of the artefact, with its channels."""
+
+    @property
+    def model(self) -> Exportable:
+        """In torch."""
+
+    @property
+    def healthy(self) -> Recording:
+        """That the proof stream is made of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """What was said of a proof stream, and what was remembered at its end."""
@@ -68,7 +87,9 @@ class Outputs:
     """Name → (N, …)."""
 
 
-def compare(name: str, run: Run, true: Outputs, got: Outputs, quantization: str) -> list[Deviation]:
+def compare(
+    name: str, run: Reference, true: Outputs, got: Outputs, quantization: str
+) -> list[Deviation]:
     """The largest difference of every output and end state, and every decision that only one of the
     two makes. `name` says which run it was."""
     match run.card.task:
@@ -90,7 +111,7 @@ Rows = list[tuple[str, float, float]]
 
 
 def _of_scores(
-    run: Run, true: Mapping[str, Floats], got: Mapping[str, Floats], quantization: str
+    run: Reference, true: Mapping[str, Floats], got: Mapping[str, Floats], quantization: str
 ) -> Rows:
     limits = Limits.from_rule(run.card.alarm, run.card)
     a, b = true["score"], got["score"]
@@ -132,7 +153,7 @@ def _of_classes(true: Mapping[str, Floats], got: Mapping[str, Floats], allowed: 
 
 
 def _of_forecasts(
-    run: Run, true: Mapping[str, Floats], got: Mapping[str, Floats], allowed: float
+    run: Reference, true: Mapping[str, Floats], got: Mapping[str, Floats], allowed: float
 ) -> Rows:
     scale = run.model.scale.numpy()
     return [

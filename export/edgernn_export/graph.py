@@ -24,8 +24,8 @@ OPSET = 21
 def build_graph(model: Exportable, *, inputs: int | None = None) -> onnx.ModelProto:
     """The float32 graph of a trained model of any task.
 
-    `inputs`: columns of `x`, where they are not the channels. A state with `ANY` in its shape has as
-    many there as `x` has channels, and then any number of them may come.
+    `inputs`: columns of `x`, where they are not the channels. A state with `ANY` in its shape has
+    as many there as `x` has channels, and then any number of them may come.
     Inputs `x` (T, N, C) and `state.*` (N, …); outputs the model's own (T, N, …), such as score,
     and `state.*.next` (N, …). Raises EdgernnError if an axis came out frozen.
     """

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from edgernn.card import Card
 from edgernn.errors import EdgernnError
-from edgernn.nets.model import Model
+from edgernn.nets.model import Exportable
 from edgernn.recording import Recording
-from edgernn.run import Run
 from edgernn_device.engine import Engine
-from edgernn_export.compare import Deviation, Outputs, compare
+from edgernn_device.golden import probed
+from edgernn_export.compare import Deviation, Outputs, Reference, compare
 
 Floats = NDArray[np.float32]
 
@@ -39,13 +39,13 @@ class Proof:
     failures: tuple[Deviation, ...]
 
 
-def prove(model: bytes, run: Run, *, quantization: str) -> Proof:
+def prove(model: bytes, run: Reference, *, quantization: str) -> Proof:
     """Run artefact and model free over the same `SAMPLES` samples and compare everything: what they
     say, end states, and alarm by alarm. Three ways: one stream sample by sample, eight in ragged
     chunks, and, for a part of them, eight side by side in one call a sample, which begin with the
     states that the model has there."""
     x = proof_stream(run.healthy, streams=STREAMS)  # (T, N, C)
-    every = sampled_every(Engine(model).card)
+    every = sampled_every(run.card)
     fresh = [state.numpy() for state in run.model.fresh_state(STREAMS)]
     truth = model_outputs(run.model, x, every, fresh)
     _check_is_finite(truth)
@@ -58,7 +58,7 @@ def prove(model: bytes, run: Run, *, quantization: str) -> Proof:
         (f"N={STREAMS}, ragged chunks", truth, x, fresh, _ragged(len(x))),
         (f"N={STREAMS}, T=1, from states", later, second, midway, _single(len(second))),
     ):
-        got = engine_outputs(Engine(model), given, chunks, every, start)
+        got = engine_outputs(probed(model), given, chunks, every, start)
         deviations += compare(name, run, true, got, quantization)
     failures = tuple(d for d in deviations if not d.difference <= d.allowed)
     return Proof(SAMPLES, tuple(deviations), failures)
@@ -110,7 +110,7 @@ def golden_stream(healthy: Recording) -> Floats:
     return x
 
 
-def model_outputs(model: Model, x: Floats, every: int, start: Sequence[Floats]) -> Outputs:
+def model_outputs(model: Exportable, x: Floats, every: int, start: Sequence[Floats]) -> Outputs:
     """Of the trained model in one go, block by block: of each `every`-th sample."""
     state = tuple(map(torch.from_numpy, start))
     parts: list[list[Floats]] = []

@@ -1,5 +1,6 @@
 """Levels → plain nodes for one sample, a Scan over them for several. Any number of channels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,18 +47,18 @@ def _(x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _onnx_levels(x, state):  # type: ignore[no-untyped-def]  # traced by onnxscript
     def one():  # type: ignore[no-untyped-def]
-        (following,), said = _step([state], [op.Squeeze(x, [0])])
+        (following,), said = step([state], [op.Squeeze(x, [0])])
         return *(op.Unsqueeze(value, [0]) for value in said), following
 
     def several():  # type: ignore[no-untyped-def]
         channels = x.shape[2]
-        following, said = scan(_step, [state], [x], rows=[[ROWS, channels], [channels]])
+        following, said = scan(step, [state], [x], rows=[[ROWS, channels], [channels]])
         return *said, *following
 
     return if_one_sample(x, one, several)
 
 
-def _step(states, sample):  # type: ignore[no-untyped-def]
+def step(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """The update of one sample, as `edgernn.nets.levels` writes it."""
     n, origin, m, f, v = split(states[0], [1, 1, SCALES, SCALES, SCALES], axis=1)
     x = op.Unsqueeze(sample[0], [1])  # (N, 1, C)

@@ -1,6 +1,7 @@
 """Ranking → plain nodes for one sample, a Scan over them for several."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,18 +52,18 @@ def _onnx_ranking(s, known, state):  # type: ignore[no-untyped-def]  # traced by
     s, known = op.Unsqueeze(s, [2]), op.Unsqueeze(known, [2])  # (T, N, 1)
 
     def one():  # type: ignore[no-untyped-def]
-        (following,), (y,) = _step([state], [op.Squeeze(s, [0]), op.Squeeze(known, [0])])
+        (following,), (y,) = step([state], [op.Squeeze(s, [0]), op.Squeeze(known, [0])])
         return op.Unsqueeze(y, [0]), following
 
     def several():  # type: ignore[no-untyped-def]
-        following, said = scan(_step, [state], [s, known], rows=[[BINS + 1], [1], [1]])
+        following, said = scan(step, [state], [s, known], rows=[[BINS + 1], [1], [1]])
         return *said, *following
 
     y, following = if_one_sample(s, one, several)
     return op.Squeeze(y, [2]), following
 
 
-def _step(states, sample):  # type: ignore[no-untyped-def]
+def step(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """The update of one sample, as `edgernn.nets.ranking` writes it; columns (N, 1) for (N,)."""
     c, length = split(states[0], [BINS, 1], axis=1)
     s, known = sample
