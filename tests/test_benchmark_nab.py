@@ -242,3 +242,27 @@ def test_windows_around_nabs_labels_are_nabs_windows() -> None:
     found = nab_scores(corpus)
     assert [one.score for one in found] == pytest.approx([100.0] * 3)
     assert sum(file.windows for file in found[0].files) == 59
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not DATA.is_dir(), reason="no NAB recordings (EDGERNN_DATA)")
+def test_figures_of_real_scores_are_those_of_nabs_own_rules() -> None:
+    """The figures are of NAB 1.1's sweeper, transcribed, on jumps over their exponential mean."""
+    windows = msgspec.json.decode((DATA / "labels" / "combined_windows.json").read_bytes())
+    corpus = []
+    for name, limits in windows.items():
+        with (DATA / "data" / name).open(newline="") as lines:
+            read = list(csv.DictReader(lines))
+        times = [row["timestamp"] for row in read]
+        value = np.array([float(row["value"]) for row in read])
+        jump, usual = np.abs(np.diff(value, prepend=value[0])), 1e-9
+        score = np.zeros(len(jump))
+        for t, size in enumerate(jump):
+            score[t] = size / (usual + 1e-12)
+            usual = 0.99 * usual + 0.01 * size
+        score = np.round(score / (1 + score), 4)
+        ends = [[times.index(end.removesuffix(".000000")) for end in limit] for limit in limits]
+        corpus.append(ScoredFile(name, score, tuple((first, last + 1) for first, last in ends)))
+    found = nab_scores(corpus)
+    assert [one.threshold for one in found] == [0.9752, 0.9828, 0.9711]
+    assert [one.score for one in found] == pytest.approx([22.978792, 16.775004, 27.144206])

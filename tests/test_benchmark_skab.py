@@ -196,21 +196,47 @@ def test_times_that_do_not_rise_are_refused(second: float) -> None:
         JudgedFile("one.csv", np.array([5.0, second]), none, none, none)
 
 
+def read_valve1() -> list[JudgedFile]:
+    """Scored rows, with an alarm where the flow is beyond 3 of its standard deviations."""
+    found = []
+    for path in sorted((DATA / "valve1").glob("*.csv")):
+        with path.open(newline="") as lines:
+            read = list(csv.DictReader(lines, delimiter=";"))
+        flow = np.array([float(row["Volume Flow RateRMS"]) for row in read])
+        on = np.abs(flow - flow[:FIT_ROWS].mean()) > 3 * flow[:FIT_ROWS].std()
+        anomalous, changed = (
+            np.array([float(row[name]) == 1 for row in read])[FIT_ROWS:]
+            for name in ("anomaly", "changepoint")
+        )
+        time_s = np.array([parse_time(row["datetime"]) for row in read])[FIT_ROWS:]
+        found.append(JudgedFile(path.name, time_s, on[FIT_ROWS:], anomalous, changed))
+    return found
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not DATA.is_dir(), reason="no SKAB recordings (EDGERNN_DATA)")
+def test_figures_of_valve1_are_those_of_skabs_own_scorer() -> None:
+    """The figures are of tsad 0.19.4, which SKAB's scorer is part of: `evaluating(…,
+    window_width="60s", anomaly_window_destination="righter")`, rounded as it does."""
+    files = read_valve1()
+    rows = point_wise(files)
+    assert (rows.tp, rows.tn, rows.fp, rows.fn) == (3427, 5439, 12, 2882)
+    found = change_scores(files)
+    assert [one.score for one in found] == pytest.approx([-2.4, -47.47, 14.8], abs=0.005)
+    assert (found[0].changes, found[0].found, found[0].false) == (63, 63 - 32, 508)
+    assert found[0].mean_delay_s == pytest.approx(16.741935)
+
+
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.is_dir(), reason="no SKAB recordings (EDGERNN_DATA)")
 def test_always_on_and_flips_at_the_change_points_of_valve1() -> None:
     """An alarm that is always on has F1 0.698 on these files: read F1 beside FAR."""
     always, perfect = [], []
-    for path in sorted((DATA / "valve1").glob("*.csv")):
-        with path.open(newline="") as lines:
-            read = list(csv.DictReader(lines, delimiter=";"))[FIT_ROWS:]
-        anomalous = np.array([row["anomaly"] == "1.0" for row in read])
-        changed = np.array([row["changepoint"] == "1.0" for row in read])
-        time_s = np.array([parse_time(row["datetime"]) for row in read])
-        on = np.ones(len(time_s), bool)
-        always.append(JudgedFile(path.name, time_s, on, anomalous, changed))
-        flips = np.logical_xor.accumulate(changed)
-        perfect.append(JudgedFile(path.name, time_s, flips, anomalous, changed))
+    for file in read_valve1():
+        labels = (file.is_anomalous, file.is_changepoint)
+        on, flips = np.ones(len(file.time_s), bool), np.logical_xor.accumulate(labels[1])
+        always.append(JudgedFile(file.name, file.time_s, on, *labels))
+        perfect.append(JudgedFile(file.name, file.time_s, flips, *labels))
     found = point_wise(always)
     assert found.f1 == pytest.approx(0.698, abs=5e-4)
     assert (found.false_alarm_rate, found.missed_alarm_rate) == (1.0, 0.0)
