@@ -1,0 +1,1 @@
+"""Public benchmarks: their files, their official figures, and simple detectors to compare with."""
