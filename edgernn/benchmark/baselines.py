@@ -16,10 +16,16 @@ EXPLAINED = 0.9
 """Share of the variance that PCA keeps: the usual choice, also SKAB's for T² and Q."""
 LIMIT = 0.99
 """Quantile of what was learnt from that T² and Q are each measured by."""
+SHRINKAGE = 0.01
+"""Added to the variances, those of standardised channels being 1: channels that go together, or did
+not move, would otherwise rule the distance (of 0 to 0.1, on SMD this is best, and GECCO and SKAB do
+not care)."""
 MEMORY = 200.0
 """Samples after which the exponentially weighted z-score has forgotten all but 1/e."""
+RECENT = 20
+"""Scores that are averaged."""
 UNMOVED = 1e-6
-"""Spread of a channel that did not move while it was learnt from, as a share of its level."""
+"""Up to this share of its level the spread of a channel is rounding of float32."""
 
 Floats = NDArray[np.float64]
 
@@ -95,13 +101,14 @@ class Mahalanobis:
 
     def fit(self, x: Samples) -> None:
         self._mean, self._spread = _moments(x)
-        self._covariance = _covariance((x - self._mean) / self._spread)
+        covariance = _covariance((x - self._mean) / self._spread)
+        self._covariance = covariance + SHRINKAGE * np.eye(len(covariance))
 
     def score(self, x: Samples) -> Floats:
         z = (x - self._mean) / self._spread
         distance = np.full(len(z), np.nan)
         for there, rows in _patterns(z):
-            precision = np.linalg.pinv(self._covariance[np.ix_(there, there)], hermitian=True)
+            precision = np.linalg.inv(self._covariance[np.ix_(there, there)])
             part = z[np.ix_(rows, there)]  # (R, S)
             square = np.einsum("rs,st,rt->r", part, precision, part, optimize=True)
             distance[rows] = np.sqrt(np.maximum(square, 0.0))
@@ -163,7 +170,28 @@ class Persistence:
         place = np.where(np.isfinite(values), np.arange(len(values))[:, None], 0)
         seen = np.take_along_axis(values, np.maximum.accumulate(place), axis=0)
         self._last = seen[-1].copy()
-        return values[1:] - seen[:-1]
+        steps: Floats = values[1:] - seen[:-1]
+        return steps
+
+
+class RecentMean:
+    """The mean of another baseline's last scores: what lasts outweighs what is over at once."""
+
+    def __init__(self, of: Baseline) -> None:
+        self._of = of
+
+    def fit(self, x: Samples) -> None:
+        self._of.fit(x)
+        self._recent = np.full(RECENT - 1, np.nan)
+
+    def score(self, x: Samples) -> Floats:
+        score = self._of.score(x)
+        values = np.concatenate([self._recent, score])
+        self._recent = values[len(score) :]
+        if not len(score):
+            return score
+        means = _mean(np.lib.stride_tricks.sliding_window_view(values, RECENT).T)
+        return np.where(np.isfinite(score), means, np.nan)
 
 
 class ExponentialZScore:
@@ -227,7 +255,8 @@ class IsolationForest:
         return score
 
     def _filled(self, x: Samples) -> Floats:
-        return np.where(np.isfinite(x), x, self._median)
+        filled: Floats = np.where(np.isfinite(x), x, self._median)
+        return filled
 
 
 BASELINES: dict[str, Callable[[int], Baseline]] = {
@@ -237,6 +266,7 @@ BASELINES: dict[str, Callable[[int], Baseline]] = {
     "mahalanobis": lambda _: Mahalanobis(),
     "pca": lambda _: Pca(),
     "persistence": lambda _: Persistence(),
+    "persistence-mean": lambda _: RecentMean(Persistence()),
     "ewma-z-score": lambda _: ExponentialZScore(),
     "isolation-forest": IsolationForest,
 }
@@ -257,11 +287,10 @@ def _mean(x: Floats) -> Floats:
 
 
 def _spread(x: Floats | Samples, mean: Floats, *, level: Floats) -> Floats:
-    """(L, C) → the standard deviations (C,) from `mean`, never below what a channel at `level` is
-    given that did not move."""
+    """(L, C) → the standard deviations (C,) from `mean`; 1 for a channel at `level` that did not
+    move, which is so measured in its own unit (as by scikit-learn's StandardScaler)."""
     spread = np.sqrt(np.nan_to_num(_mean((np.asarray(x, np.float64) - mean) ** 2)))
-    floor = UNMOVED * np.maximum(np.abs(np.nan_to_num(level)), 1.0)
-    return np.maximum(spread, floor)
+    return np.where(spread > UNMOVED * np.abs(np.nan_to_num(level)), spread, 1.0)
 
 
 def _covariance(z: Floats) -> Floats:

@@ -31,20 +31,17 @@ def series_of(
 ) -> Series:
     """Refuses one with less than two rows to learn from, `path` being the file that lacks them."""
     before = np.empty((0, x.shape[1]), np.float32) if before is None else before
-    if max(len(before), first_rows) < 2:
-        raise EdgernnError(
-            f"{path}: expected at least 2 rows to learn from, got {max(len(before), first_rows)}"
-        )
+    _require_rows(max(len(before), first_rows), path)
     return Series(name, channels, period_s, time_s, x, before, first_rows)
 
 
 def period_of(learnt_s: Times, path: Path) -> float:
     """The median interval of the times (L,) of what may be learnt from, in seconds."""
-    period_s = float(np.median(np.diff(learnt_s))) if len(learnt_s) > 1 else 0.0
+    _require_rows(len(learnt_s), path)
+    period_s = float(np.median(np.diff(learnt_s)))
     if period_s <= 0:
         raise EdgernnError(
-            f"{path}: expected times that go on from row to row, got {len(learnt_s)} rows to learn"
-            f" from, {period_s:g} s apart"
+            f"{path}: expected times that go on from row to row, got {period_s:g} s between rows"
         )
     return period_s
 
@@ -87,6 +84,11 @@ def csv_files(folder: Path, *patterns: str) -> list[Path]:
 
 def either(words: Iterable[str]) -> str:
     return " or ".join(words)
+
+
+def _require_rows(learnt: int, path: Path) -> None:
+    if learnt < 2:
+        raise EdgernnError(f"{path}: expected at least 2 rows to learn from, got {learnt}")
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
