@@ -231,26 +231,40 @@ def test_an_empty_folder_is_refused(tmp_path: Path, benchmark: str, expected: st
 
 
 @pytest.mark.parametrize(
-    ("windows", "expected"),
+    ("labels", "expected"),
     [
         ({"two.csv": []}, "no windows for data/pumps/one.csv; [] if it has none"),
-        ({"two.csv": [], "pumps/one.csv": [], "c.csv": []}, "windows of c.csv, which is not in"),
-        ([], "expected lists of windows by file: Expected `object`, got `array`"),
-        ({"two.csv": [["soon", "later"]]}, 'two.csv: expected a time, got "soon"'),
-        ({"two.csv": [["2026-01-01 00:20:30", "2026-01-01 00:22"]]}, "where the file has no row"),
-        ({"two.csv": [["2026-01-01 00:22", "2026-01-01 00:20"]]}, "before it begins"),
         (
-            {"two.csv": [[f"2026-01-01 00:{m}:00", "2026-01-01 00:22"] for m in (18, 20)]},
+            {"two.csv": [], "pumps/one.csv": [], "three.csv": []},
+            "windows of three.csv, which is not in",
+        ),
+        ([], "expected lists of windows by file: Expected `object`, got `array`"),
+    ],
+)
+def test_labels_that_do_not_name_the_files_that_are_there_are_refused(
+    nab: Path, labels: object, expected: str
+) -> None:
+    write(nab / "labels" / "combined_windows.json", json.dumps(labels))
+    assert expected in refusal("nab", nab)
+
+
+@pytest.mark.parametrize(
+    ("windows", "expected"),
+    [
+        ([["soon", "later"]], 'two.csv: expected a time, got "soon"'),
+        ([["2026-01-01 00:20:30", "2026-01-01 00:22"]], "where the file has no row"),
+        ([["2026-01-01 00:22", "2026-01-01 00:20"]], "before it begins"),
+        (
+            [["2026-01-01 00:18", "2026-01-01 00:22"], ["2026-01-01 00:20", "2026-01-01 00:22"]],
             "two windows that overlap",
         ),
     ],
 )
-def test_windows_that_do_not_fit_the_files_are_refused(
-    nab: Path, windows: dict[str, object] | list[object], expected: str
+def test_windows_that_do_not_fit_their_file_are_refused(
+    nab: Path, windows: list[list[str]], expected: str
 ) -> None:
-    if isinstance(windows, dict) and "pumps/one.csv" not in windows and len(windows["two.csv"]):  # type: ignore[arg-type]
-        windows = {"pumps/one.csv": [], **windows}
-    write(nab / "labels" / "combined_windows.json", json.dumps(windows))
+    labels = {"pumps/one.csv": [], "two.csv": windows}
+    write(nab / "labels" / "combined_windows.json", json.dumps(labels))
     assert expected in refusal("nab", nab)
 
 
@@ -259,7 +273,10 @@ def test_windows_that_do_not_fit_the_files_are_refused(
     [
         (["time,value", "1,1"], 'expected columns "timestamp", "value", got "time", "value"'),
         (["timestamp,value"], "a header and no rows"),
-        (["timestamp,value", *["2026-01-01,1"] * 2], "at least"),
+        (
+            ["timestamp,value", *["2026-01-01,1"] * 2],
+            "expected at least 2 rows to learn from, got 0",
+        ),
         (["timestamp,value", *["2026-01-01,1"] * 40], "expected times that go on from row to row"),
         (["timestamp,value", "1,1", "2,two"], 'line 3, column "value": expected a number of'),
         (["timestamp,value", "1,1", "2,inf"], "expected a number of float32, got 'inf'"),
