@@ -26,6 +26,7 @@ from edgernn_device.monitor import Monitor, Outcome
 from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.retained import Retained
+from edgernn_device.silence import Hearing
 from edgernn_device.tasks import make_task
 from edgernn_device.topics import NOTICES
 from edgernn_device.watchdog import FRESH_S, Notifier, Supervisor
@@ -111,6 +112,7 @@ class Agent:
         self._notifier = Notifier()
         self._began_s = self._beat_s = time.monotonic()
         self._health_s = self._began_s
+        self._hearing = Hearing(self._began_s)
         self._health_samples = 0
         self._metrics = _open_metrics(config)
         self._metrics_s = float("-inf")
@@ -133,7 +135,7 @@ class Agent:
         for parcel in self._keeper.recall():
             self._send(parcel)
         names = list(self._monitor.streams)
-        self._monitor.begin_silence(time.monotonic())
+        self._monitor.begin_silence(self._hearing_s())
         for name in names:
             self._say_state(name)
         if names:
@@ -221,7 +223,7 @@ class Agent:
 
     def _score(self, samples: list[tuple[str, RawSample]], messages: list[Message]) -> None:
         """Score, keep, publish."""
-        outcome = self._monitor.take(samples, now_s=time.monotonic())
+        outcome = self._monitor.take(samples, now_s=self._hearing_s())
         for remark in self._monitor.remarks:
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
@@ -248,6 +250,7 @@ class Agent:
         self._keeper.roll_back()
         in_a_row = 0
         for message in messages:
+            self._beat_s = time.monotonic()
             try:
                 self._take([message])
                 in_a_row = 0
@@ -334,12 +337,12 @@ class Agent:
         )
 
     def _publish(self, outcome: Outcome) -> None:
+        for name in outcome.forgotten:  # first: it may be back
+            self._unsay(name)
         for notice in outcome.notices:
             self._retain(self._topics.notice(notice.stream, notice.kind), notice.content)
         for name in outcome.streams:
             self._say_state(name)
-        for name in outcome.forgotten:
-            self._unsay(name)
         if self._config.output.scores:
             for name, scored in outcome.scores.items():
                 if self._is_score_due(name):
@@ -389,7 +392,7 @@ class Agent:
     def _look_at_clocks(self) -> None:
         now_s = time.monotonic()
         self._keeper.tick(now_s)
-        outcome = self._monitor.look_at_clock(now_s)
+        outcome = self._monitor.look_at_clock(self._hearing_s())
         if outcome.streams or outcome.forgotten:
             self._make_effective(outcome, outcome.streams, ())
         if now_s - self._health_s >= self._config.output.health_every_s:
@@ -397,6 +400,10 @@ class Agent:
         if self._metrics is not None and now_s - self._metrics_s >= METRICS_EVERY_S:
             self._metrics_s = now_s
             self._metrics.show(self._report(now_s))
+
+    def _hearing_s(self) -> float:
+        """On the clock of silence: a stream is not silent because the broker is away."""
+        return self._hearing.look(time.monotonic(), can_hear=self._link.is_connected)
 
     def _counts(self) -> Counter[str]:
         """Everything refused, bridged or lost so far, by reason."""

@@ -131,7 +131,7 @@ class Connection:
         sock = cast("socket.socket | None", client.socket())
         if sock is None:
             return False
-        is_reading = self._owner.wants_more()
+        is_reading = not self.is_up or self._owner.wants_more()  # CONNACK brings nothing to keep
         is_pending = is_reading and isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
         is_ping_due = self.is_up and time.monotonic() >= self._ping_at_s
         writers = [sock] if client.want_write() or is_ping_due else []

@@ -128,11 +128,11 @@ class Join:
         self._greet(now_s)
         sample = RawSample(time_s=sample.time_s, seq=sample.seq, values=values)
         state = self._streams.get(name)
+        if state is None and len(self._streams) >= self._max_streams:
+            self.counts["too_many_streams"] += 1
+            return []
         self._touched[name] = None
         if is_new := state is None:
-            if len(self._streams) >= self._max_streams:
-                self.counts["too_many_streams"] += 1
-                return []
             state = self._streams[name] = JoinState(slot=0, clock_s=0.0)
             self._begin(state, sample.time_s)
         elif sample.time_s > self._clock_of(name, now_s) + self._far_s:
@@ -279,9 +279,10 @@ class Join:
             self._begin(state, sample.time_s)
             self._put(state, sample)
             return
-        for reason, count in (("late_value", late), ("lost", lost)):
-            if count:
-                self.counts[reason] += count
+        if late:
+            self.counts["late_value"] += late
+        if lost:
+            self.counts["lost"] += lost
 
     def _settle(self, state: JoinState, until: int) -> list[RawSample]:
         """The samples up to a point of the grid; nothing is awaited of them any more."""

@@ -11,15 +11,16 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from edgernn.errors import EdgernnError
 from edgernn_device.connection import Message
 from edgernn_device.memories import Memories
 from edgernn_device.outbox import Parcel
-from edgernn_device.store import DAMAGE, RECENT, Change, Store, may_pass
+from edgernn_device.store import DAMAGE, RECENT, Change, Store, StoreError, may_pass
 
 AGAIN_S = 1.0
 """Confirmed alerts leave the store, and what failed is tried again, within so long."""
 DIGEST_BYTES = 8
+UNREACHABLE = (StoreError, OSError)
+"""What is raised where a file cannot be opened again, or begun anew, for now."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ class Keeper:
         """What is to be written with the next transaction, or could not be with the last."""
         self._dirty: dict[str, None] = {}
         """Streams that changed since they were written."""
+        self._written: set[str] = set()
+        """Streams of which the store holds something."""
         self._waiting: dict[str | int, Parcel] = {}
         """Alerts that are neither confirmed nor given up."""
         self._gone: deque[str | int] = deque()
@@ -57,6 +60,7 @@ class Keeper:
     def recall(self) -> list[Parcel]:
         """Give the monitor back what is kept; return the alerts that still wait."""
         kept = self._store.read()
+        self._written = set(kept.memories)
         self._give_back(kept.memories)
         for digest in kept.digests:
             self._know(digest)
@@ -85,7 +89,8 @@ class Keeper:
     ) -> None:
         """After a batch; before its alerts, (stream, parcel), are published and its messages are
         acknowledged."""
-        self._dirty.update(dict.fromkeys(streams))
+        known = (n for n in streams if n in self._memories or n in self._written)
+        self._dirty.update(dict.fromkeys(known))  # not who was refused: names cost nothing to send
         for message in messages:
             if message.qos:
                 digest = _digest(message)
@@ -104,7 +109,8 @@ class Keeper:
         """A stream is no more."""
         self._dirty.pop(stream, None)
         self._pending.memories.pop(stream, None)
-        self._pending.forgotten.append(stream)
+        if stream in self._written and stream not in self._pending.forgotten:
+            self._pending.forgotten.append(stream)
 
     def done_with(self, parcel_id: str | int) -> None:
         """An alert was confirmed, or given up. From any thread."""
@@ -112,10 +118,7 @@ class Keeper:
 
     def tick(self, now_s: float) -> None:
         """Now and then: what is due."""
-        while self._gone:
-            parcel_id = self._gone.popleft()
-            if self._waiting.pop(parcel_id, None) is not None:
-                self._pending.gone.append(str(parcel_id))
+        self._let_go()
         if now_s >= self._checkpoint_due_s:
             self._checkpoint_due_s = now_s + self._checkpoint_s
             self._write(list(self._dirty))
@@ -127,7 +130,7 @@ class Keeper:
         """The monitor as it was when it was last written: for when it stopped half-way."""
         self._dirty.clear()
         self._memories.forget_all()
-        memories = self._store.read().memories | self._pending.memories
+        memories = self._read() | self._pending.memories
         gone = set(self._pending.forgotten) - self._pending.memories.keys()
         self._give_back({name: kept for name, kept in memories.items() if name not in gone})
 
@@ -136,7 +139,7 @@ class Keeper:
         self._know(_digest(message))
         try:
             self._store.set_poison_aside(message.topic, message.payload, why)
-        except DAMAGE as exc:
+        except (*UNREACHABLE, *DAMAGE) as exc:
             self._fail(str(exc))
 
     def close(self, now_s: float) -> None:
@@ -151,16 +154,23 @@ class Keeper:
             self._dirty.pop(name, None)
             if name in self._memories:
                 self._pending.memories[name] = self._memories.remember(name)
+            else:
+                self.forget(name)
         if not self._pending:
             return
         try:
             self._store.write(self._pending)
+        except UNREACHABLE as exc:
+            self._fail(str(exc))
+            return
         except DAMAGE as exc:
             if may_pass(exc):
                 self._fail(str(exc))
             else:
                 self._begin_anew(str(exc))
             return
+        self._written.difference_update(self._pending.forgotten)
+        self._written.update(self._pending.memories)
         self._pending = Change()
         if self.problem:
             logger.info("%s: written again", self._store.path)
@@ -174,12 +184,37 @@ class Keeper:
         try:
             self._store.begin_anew(why)
             self._store.write(Change(memories=known, parcels=waiting, digests=list(self._recent)))
-        except (EdgernnError, OSError, *DAMAGE) as exc:
+        except (*UNREACHABLE, *DAMAGE) as exc:
             self._fail(str(exc))
             return
         self._say_notes()
         self._dirty.clear()
+        self._written = set(known)
         self._pending, self.problem = Change(), ""
+
+    def _let_go(self) -> None:
+        """Alerts that were confirmed or given up leave the store; or never come there, so that what
+        a full disk holds up does not grow."""
+        gone = []
+        while self._gone:
+            parcel_id = self._gone.popleft()
+            if self._waiting.pop(parcel_id, None) is not None:
+                gone.append(str(parcel_id))
+        if not gone:
+            return
+        unwritten = {parcel.id for parcel in self._pending.parcels}
+        self._pending.gone += [one for one in gone if one not in unwritten]
+        if unwritten:
+            left = [parcel for parcel in self._pending.parcels if parcel.id in self._waiting]
+            self._pending.parcels = left
+
+    def _read(self) -> dict[str, bytes]:
+        """Memories in the store; none if it cannot be had."""
+        try:
+            return self._store.read().memories
+        except (*UNREACHABLE, *DAMAGE) as exc:
+            self._fail(str(exc))
+            return {}
 
     def _fail(self, why: str) -> None:
         self.failures += 1
@@ -213,6 +248,7 @@ class Keeper:
 
 
 def _digest(message: Message) -> bytes:
-    """What a message that comes again is known by."""
-    text = message.topic.encode() + b"\0" + message.payload
+    """What a message that comes again is known by: its packet identifier, which MQTT keeps (3.1.1,
+    4.4.0-1), tells it from another that says the same."""
+    text = b"%d\0%b\0%b" % (message.mid, message.topic.encode(), message.payload)
     return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()

@@ -75,7 +75,7 @@ class Link:
         again; one that arrives after `stop` was called is not handed on. `keep_session` asks the
         broker to queue for us while we are away. While `wants_more` says no, the socket is not
         read, so that the broker queues; `wake` tells that it says yes again.
-        `on_dropped(parcel_id)` runs in the thread that publishes.
+        `on_dropped(parcel_id)`: given up for others, in the thread that publishes, or refused.
         """
         self.is_connected = False
         self.failure: BaseException | None = None
@@ -399,5 +399,6 @@ class Link:
             self.refused += is_refused
             self._outbox.confirm(parcel_id)
             self._changed.notify_all()
-        if self._on_delivered is not None and not is_refused:
-            self._on_delivered(parcel_id)
+        tell = self._on_dropped if is_refused else self._on_delivered
+        if tell is not None:
+            tell(parcel_id)

@@ -51,8 +51,14 @@ class Memories:
         memory = msgspec.msgpack.decode(kept, type=Memory)
         if memory.monitor is not None:
             self._monitor.recall(name, memory.monitor)
-        if memory.join is not None:
+        if memory.join is None:
+            return
+        try:
             self._join.set_state(name, memory.join)
+        except ValueError:
+            if memory.monitor is not None:
+                self._monitor.remove_stream(name)
+            raise
 
     def forget_all(self) -> None:
         """As if nothing had come yet; what was counted stays."""

@@ -171,8 +171,8 @@ class Monitor:
         """
         outcome = Outcome()
         for name, silent_s in self.silence.fall_silent(now_s):
-            if (stream := self.streams.get(name)) is None:  # it came with what was rolled back
-                self.silence.forget(name)
+            if (stream := self.streams.get(name)) is None:
+                self._forget_rolled_back(name, outcome)
                 continue
             if stream.silent_since_s is not None:  # before it was recalled
                 continue
@@ -181,6 +181,9 @@ class Monitor:
             outcome.alerts.append(self._faults.alert(fault, name))
             outcome.streams[name] = None
         for name, silent_s in self.silence.overdue(now_s):
+            if name not in self.streams:
+                self._forget_rolled_back(name, outcome)
+                continue
             self.counts["forgotten"] += 1
             self._let_go(name, silent_s, outcome)
         return outcome
@@ -330,9 +333,15 @@ class Monitor:
                 self.counts["made_room"] += 1
                 self._let_go(*found, outcome)
                 return True
-            self.silence.forget(found[0])  # it came with what was rolled back
+            self._forget_rolled_back(found[0], outcome)
         self.counts["too_many_streams"] += 1
         return False
+
+    def _forget_rolled_back(self, name: str, outcome: Outcome) -> None:
+        """A stream that came with what was rolled back, or was lost with the store: others may
+        still speak of it."""
+        self.silence.forget(name)
+        outcome.forgotten.append(name)
 
     def _let_go(self, name: str, silent_s: float, outcome: Outcome) -> None:
         """A silent stream is forgotten: what was on goes off."""
@@ -344,6 +353,7 @@ class Monitor:
             self._say_faults(stream, outcome)
         self.remove_stream(name)
         outcome.streams.pop(name, None)
+        outcome.notices = [one for one in outcome.notices if one.stream != name]
         outcome.forgotten.append(name)
 
     def _end_silence(

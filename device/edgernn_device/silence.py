@@ -1,7 +1,25 @@
-"""Which streams have fallen silent, and which are to be forgotten. Times are of a clock that nobody
-sets, and arguments."""
+"""Which streams have fallen silent, and which are to be forgotten. Times are arguments, of a clock
+that nobody sets and that stands still while nobody could be heard."""
 
 from collections import OrderedDict
+
+
+class Hearing:
+    """That clock: seconds in which whoever spoke was heard."""
+
+    def __init__(self, now_s: float) -> None:
+        """`now_s`, here and below: monotonic."""
+        self._seen_s = now_s
+        self._could_hear = False
+        self._heard_s = 0.0
+
+    def look(self, now_s: float, *, can_hear: bool) -> float:
+        """What it shows; to be looked at often, as what lies between two looks counts if both of
+        them could hear."""
+        if can_hear and self._could_hear:
+            self._heard_s += now_s - self._seen_s
+        self._seen_s, self._could_hear = now_s, can_hear
+        return self._heard_s
 
 
 class Silence:

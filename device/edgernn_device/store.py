@@ -60,9 +60,9 @@ class DiskError(sqlite3.OperationalError):
 
 DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
 """What SQLite, and Python reading its messages, raise for a file that is damaged."""
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 PASSING = (
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
+    *NO_ROOM,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY,
 )
@@ -145,9 +145,7 @@ class Store:
         with self._connection as db:  # commits, or rolls back
             db.execute("BEGIN IMMEDIATE")
             if change.forgotten:  # first: it may be back
-                db.executemany(
-                    "DELETE FROM stream WHERE name = ?", _each(change.forgotten)
-                )  # it may be back
+                db.executemany("DELETE FROM stream WHERE name = ?", _each(change.forgotten))
             if change.memories:
                 db.executemany(
                     "INSERT OR REPLACE INTO stream VALUES (?, ?, ?)",
@@ -236,13 +234,10 @@ class Store:
         """What to raise for it; itself if the file is damaged."""
         if isinstance(exc, DiskError):
             return DiskError(str(exc))
-        match _code(exc):
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                why = "another process holds it; does an agent of this name run here?"
-                return StoreError(f"{self.path}: {why}")
-            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
-                return DiskError(str(exc))
-        return exc
+        if _code(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            why = "another process holds it; does an agent of this name run here?"
+            return StoreError(f"{self.path}: {why}")
+        return DiskError(str(exc)) if _code(exc) in NO_ROOM else exc
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -281,8 +276,12 @@ class Store:
         row = connection.execute("SELECT value FROM about WHERE key = 'model'").fetchone()
         if row is None or row[0] != self._model:
             return "other-model", "its memories are of another artefact"
-        connection.execute(f"PRAGMA user_version={FORMAT}")  # a header may say: never to be written
-        return None
+        try:  # a header may say: never to be written
+            connection.execute(f"PRAGMA user_version={FORMAT}")
+        except sqlite3.OperationalError as exc:
+            if _code(exc) not in NO_ROOM:
+                raise
+        return None  # on a full disk it can be read all the same
 
     def _create(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")

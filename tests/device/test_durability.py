@@ -26,6 +26,7 @@ from edgernn_device.engine import Engine
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
 from edgernn_device.memories import Memories
+from edgernn_device.monitor import Outcome
 from edgernn_device.outbox import Outbox, Parcel
 from edgernn_device.payload import RawSample
 from edgernn_device.store import Change, Store
@@ -266,6 +267,26 @@ def test_on_a_full_disk_alerts_still_go_out_and_health_says_so(
     store.close()
 
 
+def test_while_the_broker_is_away_no_stream_is_said_to_be_silent(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, sender: Sender
+) -> None:
+    """Nobody could be heard: a thousand streams would else raise a thousand alerts, all untrue."""
+    stale = "[input]\nstale_after_s = 3.0\n"
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto, more=stale):
+        online(listener)
+        sender.send(0, 100)
+        listener.wait_until_scored(200)
+        mosquitto.stop()
+        time.sleep(4.0)
+        listener.messages.clear()
+        mosquitto.start()
+        online(listener)
+        sender.send(100, 101)
+        listener.wait_until_scored(202)
+        assert ids(listener) == []
+        listener.wait_for(lambda: len(ids(listener)) == 2, "not silent in earnest")
+
+
 @contextlib.contextmanager
 def running(folder: Path, artefact: Path, broker: Mosquitto) -> Iterator[Agent]:
     """An agent in a thread of this process."""
@@ -311,7 +332,7 @@ def test_a_message_that_cannot_be_handled_is_set_aside_and_all_others_count(
         sender.send(0, 100)
         sender.send_raw("a", b'{"time": "2037-01-01T00:00:00Z", "pressure": 666.0}')
         sender.send(100, 200)
-        listener.wait_for(lambda: sum(victim._counts().values()) > 0, "not refused")
+        listener.wait_for(lambda: victim._counts()["poison"] > 0, "not refused")
         listener.wait_for(lambda: _has_all(victim, sender), "not all")
         assert victim._counts()["poison"] == 1
     store = Store(tmp_path / "agent.db", model=Engine.load(artefact).hash)
@@ -319,6 +340,32 @@ def test_a_message_that_cannot_be_handled_is_set_aside_and_all_others_count(
     assert found[0] == "sensors/a/telemetry"
     assert found[2] == "RuntimeError('a fault of the model')"
     store.close()
+
+
+def test_a_stream_that_is_back_in_the_batch_that_forgot_it_is_still_said(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path
+) -> None:
+    with Listener(mosquitto) as listener, running(tmp_path, artefact, mosquitto) as victim:
+        online(listener)
+        outcome = Outcome(streams={"a": None}, forgotten=["a"])
+        victim._monitor.take([("a", RawSample(1e9, None, {"pressure": 5.0}))])
+        victim._say_state("a")
+        victim._publish(outcome)
+        victim._link.publish("edgernn/pi/end", b"{}", qos=1)
+        listener.wait_for(lambda: "edgernn/pi/end" in listener.messages, "no end")
+        assert listener.last("edgernn/pi/a/state")["state"] == "warming_up"
+
+
+def test_a_batch_that_is_taken_message_by_message_is_no_worker_that_hangs(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path
+) -> None:
+    with Listener(mosquitto) as listener, running(tmp_path, artefact, mosquitto) as victim:
+        online(listener)
+    beats = []
+    victim._beat_s = 0.0
+    victim._take = lambda messages: beats.append(victim._beat_s)  # type: ignore[method-assign]
+    victim._take_one_by_one([Message("t", b"", 0.0, False, 1, n, 1) for n in range(3)])
+    assert 0.0 < beats[0] < beats[1] < beats[2]
 
 
 def _has_all(victim: Agent, sender: Sender) -> bool:
@@ -340,7 +387,8 @@ def test_samples_without_a_time_that_the_broker_sends_again_count_once(
         checkpoint_s=300.0,
         now_s=0.0,
     )
-    assert keeper.without_repeats([message, again]) == [message]
+    alike = again._replace(mid=2)  # not handled before, though it says the same
+    assert keeper.without_repeats([message, again, alike]) == [message, alike]
     monitor.take([("a", RawSample(0.0, None, {"pressure": 5.0}))])
     keeper.keep(["a"], [], [message])
     keeper._store.close()  # as a kill would

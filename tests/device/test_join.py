@@ -220,6 +220,7 @@ def test_more_streams_than_allowed_are_refused_until_others_are_silent() -> None
     for name in ("p", "q", "r"):
         bench.say(5, a=1.0, stream=name)
     assert (len(bench.join), bench.join.counts) == (2, {"too_many_streams": 1})
+    assert bench.join.touched() == ["p", "q"]
     for now in range(6, 60):
         bench.wait(now)
     bench.say(60, a=1.0, stream="r")

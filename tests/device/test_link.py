@@ -302,6 +302,26 @@ def test_a_refused_subscription_is_said_in_one_sentence() -> None:
 
 
 @paho_leaves_a_socket_open_after_a_failed_handshake
+def test_a_refused_publish_is_given_up_and_told_so_that_nobody_keeps_it(tmp_path: Path) -> None:
+    acl = tmp_path / "acl"
+    acl.write_text("topic write allowed\n")
+    acl.chmod(0o600)
+    delivered: list[str | int] = []
+    dropped: list[str | int] = []
+    with Mosquitto(tmp_path, options=(f"acl_file {acl}",)) as broker:
+        link = Link(
+            access_to(broker, protocol="5"),
+            client_id="a",
+            on_delivered=delivered.append,
+            on_dropped=dropped.append,
+        )
+        link.start()
+        for topic in ("allowed", "forbidden"):
+            link.publish(topic, b"1", qos=1, parcel_id=topic)
+        link.stop()
+    assert (delivered, dropped, link.refused) == (["allowed"], ["forbidden"], 1)
+
+
 def test_tls_works_with_the_right_authority_and_is_refused_without(tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     kind = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1"

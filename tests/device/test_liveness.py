@@ -130,6 +130,22 @@ def test_a_socket_left_unread_on_purpose_is_no_lost_connection_and_pings_go_on(
         sender.stop()
 
 
+def test_a_full_inbox_does_not_keep_a_link_from_being_let_in_again(mosquitto: Mosquitto) -> None:
+    """The broker restarts while the worker is behind: its CONNACK is no message that waits."""
+    is_open = threading.Event()
+    is_open.set()
+    link = link_to(mosquitto, subscriptions=[("t", 1)], wants_more=is_open.is_set)
+    link.start()
+    try:
+        is_open.clear()
+        mosquitto.restart()
+        wait_until(lambda: link.connects == 2 and link.is_connected)
+        time.sleep(1.5 * KEEPALIVE_S)
+        assert (link.connects, link.is_connected) == (2, True)
+    finally:
+        link.stop()
+
+
 def test_a_link_stops_though_its_inbox_is_full(mosquitto: Mosquitto) -> None:
     link = link_to(mosquitto, wants_more=lambda: False, availability=AVAILABILITY)
     link.start(timeout_s=0)

@@ -11,7 +11,7 @@ import pytest
 from edgernn_device.config import AgentConfig, InputConfig
 from edgernn_device.engine import Engine
 from edgernn_device.join import Cell, JoinState
-from edgernn_device.memories import Memories
+from edgernn_device.memories import Memories, Memory
 from edgernn_device.monitor import Monitor
 from edgernn_device.payload import RawSample
 from edgernn_device.tasks import make_task
@@ -99,6 +99,15 @@ def test_a_state_that_cannot_have_been_is_refused(artefact: Path, state: JoinSta
     assert join is not None
     with pytest.raises(ValueError, match="what is held of a stream"):
         join.set_state("a", state)
+
+
+def test_a_memory_of_which_half_cannot_have_been_is_refused_whole(artefact: Path) -> None:
+    half, other = Half(artefact), Half(artefact)
+    half.take([(at, "home/a/pressure", 2.0) for at in range(9)])
+    wrong = Memory(half.monitor.remember("a"), JoinState(slot=5, clock_s=-1.0))
+    with pytest.raises(ValueError, match="what is held of a stream"):
+        other.memories.recall("a", msgspec.msgpack.encode(wrong))
+    assert list(other.memories) == []
 
 
 def test_memories_without_a_join_are_the_monitors_own(artefact: Path) -> None:

@@ -576,5 +576,17 @@ def test_what_was_rolled_back_neither_falls_silent_nor_stops_the_clock(
     kept = monitor.remember("a")
     monitor.forget_all()
     monitor.recall("a", kept)
-    assert [alert.stream for alert in monitor.look_at_clock(31.0).alerts] == ["a"]
+    outcome = monitor.look_at_clock(31.0)
+    assert ([alert.stream for alert in outcome.alerts], outcome.forgotten) == (["a"], ["b"])
     assert monitor.look_at_clock(1e6).forgotten == ["a"]
+
+
+def test_a_silent_stream_that_was_lost_with_the_store_is_forgotten_without_an_alert(
+    monitor: Monitor, healthy: Machine
+) -> None:
+    monitor.take(healthy.samples("a", stop=5))
+    monitor.look_at_clock(31.0)
+    monitor.forget_all()
+    outcome = monitor.look_at_clock(1e6)
+    assert (outcome.forgotten, outcome.alerts, monitor.counts) == (["a"], [], {})
+    assert monitor.look_at_clock(2e6) == Outcome()

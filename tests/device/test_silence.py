@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgernn_device.silence import Silence
+from edgernn_device.silence import Hearing, Silence
 
 
 def make(**changes: float) -> Silence:
@@ -62,3 +62,10 @@ def test_those_silent_are_just_those_not_heard_for_long(events: list[tuple[str, 
         heard[name] = now_s
     silence.fall_silent(now_s)
     assert {n for n in heard if n in silence} == {n for n, t in heard.items() if now_s - t > 10.0}
+
+
+def test_the_clock_of_silence_stands_still_while_nobody_could_be_heard() -> None:
+    hearing = Hearing(100.0)
+    looks = [(101.0, False), (102.0, True), (105.0, True), (106.0, False), (900.0, True)]
+    assert [hearing.look(at, can_hear=can) for at, can in looks] == [0.0, 0.0, 3.0, 3.0, 3.0]
+    assert hearing.look(902.0, can_hear=True) == 5.0
