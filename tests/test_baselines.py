@@ -33,14 +33,14 @@ judging = pytest.mark.parametrize("name", sorted(BASELINES.keys() - {"always-on"
 
 
 def samples(values: object) -> Samples:
-    return np.array(values, np.float32)
+    return np.asarray(values, np.float32)
 
 
 def healthy(rows: int, seed: int) -> Samples:
     """Channels of different sizes that go together."""
     noise = np.random.default_rng(seed).standard_normal((rows, CHANNELS))
     mixing = np.array([[1.0, 0.5, 0.0], [0.0, 1.0, 20.0], [0.0, 0.0, 30.0]])
-    return (noise @ mixing + [5.0, -3.0, 400.0]).astype(np.float32)
+    return samples(noise @ mixing + [5.0, -3.0, 400.0])
 
 
 def with_holes(x: Samples, seed: int) -> Samples:
@@ -116,6 +116,14 @@ def test_channels_without_values_or_without_movement_do_not_stop_it(name: str) -
     x[100, 1] = 50.0
     score = scored(name, learnt, healthy(1, 4), x)[1:]
     assert np.isfinite(score).all()
+
+
+@pytest.mark.parametrize("name", ["z-score", "mahalanobis", "pca", "persistence"])
+def test_who_learnt_from_missing_values_alone_does_not_call_the_first_row_healthy(
+    name: str,
+) -> None:
+    score = scored(name, np.full((9, CHANNELS), np.nan, np.float32), healthy(ROWS, 1))
+    assert np.isnan(score[0])
 
 
 def test_the_z_score_is_the_largest_distance_in_standard_deviations() -> None:

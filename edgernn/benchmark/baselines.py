@@ -132,8 +132,10 @@ class Pca:
         self._variances = np.maximum(variances[:kept], np.finfo(np.float32).eps)
         self._limits = np.ones(2)
         parts = self._parts(x)
-        limits = np.nanquantile(parts[np.isfinite(parts).all(1)], LIMIT, axis=0)
-        self._limits = np.maximum(limits, np.finfo(np.float32).eps)
+        parts = parts[np.isfinite(parts).all(axis=1)]
+        if len(parts):
+            limits = np.quantile(parts, LIMIT, axis=0)
+            self._limits = np.maximum(limits, np.finfo(np.float32).eps)
 
     def score(self, x: Samples) -> Floats:
         combined: Floats = self._parts(x).sum(axis=1)
