@@ -1,1 +1,1 @@
-"""Public benchmarks: their files, their official figures, and simple detectors to compare with."""
+"""Public benchmarks: their folders, their official figures, and the plain methods to beat."""
