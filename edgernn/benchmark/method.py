@@ -28,6 +28,8 @@ class Said:
     """First rows of which nothing is said: the method was still learning."""
     parts: Floats | None = None
     """(T, C) ≥ 0, what each channel has in the score, where the method knows."""
+    note: str = ""
+    """What somebody who reads the figures has to know."""
 
 
 class Method(Protocol):

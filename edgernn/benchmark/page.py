@@ -28,7 +28,6 @@ class Page:
     """Of the first method, whose scores are drawn."""
     alarms: Mapping[str, Sequence[Bools]]
     """Of all methods, by name: (T,) of each series."""
-    command: str
 
 
 def write_page(path: Path, page: Page) -> None:
@@ -48,6 +47,7 @@ def write_page(path: Path, page: Page) -> None:
             "learnt": len(one.series.learnable),
             "silent": one.said.silent_rows,
             "span": _span(one),
+            "note": one.said.note,
             "windows": len(one.truth.windows),
             "lines": [row for row in page.rows if row.file == one.series.name],
             "picture": draw_file(one, {name: on[place] for name, on in page.alarms.items()}),

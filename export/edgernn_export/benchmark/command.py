@@ -1,7 +1,6 @@
 """The command benchmark: any folder laid out as a public set, detectors beside plain methods."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,6 +98,10 @@ def benchmark(
     for method, of_all in zip(methods, said, strict=True):
         rows += rows_of(corpus, method.name, of_all[:known], of_all[known:], quiet=quiet)
     click.echo("\n".join(table(name, rows)))
+    for method, of_all in zip(methods, said, strict=True):
+        for series, one in zip((*corpus.series, *corpus.healthy), of_all, strict=True):
+            if one.note:
+                click.echo(f"{method.name}, {series.name}: {one.note}", err=True)
     if table_file is not None:
         write_atomically(table_file, as_csv(name, corpus.protocol, rows).encode())
     if scores is not None:
@@ -109,8 +112,7 @@ def benchmark(
             method.name: [one.is_on for one in of_all[:known]]
             for method, of_all in zip(methods, said, strict=True)
         }
-        command = " ".join(["edgernn", *sys.argv[1:]])
-        write_page(report, Page(corpus, folder.name, rows, drawn, alarms, command))
+        write_page(report, Page(corpus, folder.resolve().name, rows, drawn, alarms))
 
 
 def _methods(

@@ -2,13 +2,15 @@
 
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from edgernn.benchmark.method import Said, rising_times
 from edgernn.benchmark.series import Series
+from edgernn.calibration import parse_budget
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
 from edgernn.recording import Recording, Track
@@ -16,7 +18,7 @@ from edgernn.settings import make_folder, read_text, to_settings, write_atomical
 from edgernn.training.tails import FEWEST_SAMPLES
 from edgernn.training.train import train
 from edgernn_device.engine import Engine
-from edgernn_export.artefact import build_artefact
+from edgernn_export.artefact import RefusedError, build_artefact
 from edgernn_export.benchmark.streamed import stream_through
 
 
@@ -27,7 +29,6 @@ class Trained:
     name: str
     config: Config
     budget: str | None = None
-    quantization: str = "int8"
     keep: Path | None = None
     """A folder for the artefacts, a file for each series."""
 
@@ -37,18 +38,33 @@ class Trained:
         return math.ceil(FEWEST_SAMPLES / self.config.training.calibration)
 
     def judge(self, series: Series) -> Said:
-        artefact = self._artefact(series)
+        """A detector that cannot be exported as proven says nothing, as its user would have none;
+        the note says so, or that only float32 weights decide as it does."""
+        torch.set_num_threads(self.config.training.threads)
+        run, _ = train(self.config, learnt_recording(series), name=series.name)
+        notes = []
+        for quantization in ("int8", "none"):
+            try:
+                artefact, _ = build_artefact(run, quantization=quantization)
+            except RefusedError as exc:
+                notes.append(f"{quantization} {str(exc).splitlines()[0]}")
+                continue
+            return replace(self._streamed(artefact, series), note="; ".join(notes))
+        rule = run.card.alarm
+        return Said(
+            score=np.full(len(series.x), np.nan),
+            threshold=1.0,
+            is_on=np.zeros(len(series.x), bool),
+            asked_per_s=parse_budget(self.budget or rule.false_alarms),
+            note="; ".join(notes),
+        )
+
+    def _streamed(self, artefact: bytes, series: Series) -> Said:
         if self.keep is not None:
             path = self.keep / Path(series.name).with_suffix(".onnx")
             make_folder(path.parent)
             write_atomically(path, artefact)
         return stream_through(Engine(artefact), series, budget=self.budget)
-
-    def _artefact(self, series: Series) -> bytes:
-        torch.set_num_threads(self.config.training.threads)
-        run, _ = train(self.config, learnt_recording(series), name=series.name)
-        artefact, _ = build_artefact(run, quantization=self.quantization)
-        return artefact
 
 
 @dataclass(frozen=True, slots=True)
