@@ -13,15 +13,19 @@ from edgernn.benchmark.figures import Judged
 from edgernn.benchmark.series import Bools
 from edgernn.envelope import envelope, pooled
 from edgernn.evaluation.figures import to_svg
-from edgernn.report import BLUE, FAULT_COLOUR, GREY, RED, STYLE
+from edgernn.report import BLUE, FAULT_COLOUR, GREY, ORANGE, RED, STYLE
 from edgernn.spans import runs
 
 LOOK: Any = STYLE | {"svg.fonttype": "none"}
 MOST_LINES = 12
 """Channels that are drawn as lines; more become a heat map."""
-POINTS = 3000
+POINTS = 2400
 """Columns of the lines of one picture, shared by its channels."""
 HEAT_COLUMNS = 300
+THINNEST = 1000
+"""Of a picture's width: a lone row still shows."""
+LABELLED = "labelled"
+GROUND: Any = {"color": FAULT_COLOUR, "lw": 0, "zorder": 0}
 
 Floats = NDArray[np.floating]
 
@@ -32,7 +36,7 @@ def draw_file(one: Judged, others: Mapping[str, Bools]) -> str:
     channels = x.shape[1]
     as_lines = channels <= MOST_LINES
     heights = [0.9 if channels == 1 else 0.45] * channels if as_lines else [0.075 * channels]
-    heights += [1.0, 0.16 * len(others) + 0.1]
+    heights += [1.0, 0.16 * (len(others) + 1) + 0.1]
     with mpl.rc_context(LOOK | {"svg.hashsalt": one.series.name}):
         figure = Figure(figsize=(10.5, sum(heights) + 0.75), layout="constrained")
         axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
@@ -47,10 +51,10 @@ def draw_file(one: Judged, others: Mapping[str, Bools]) -> str:
         axes[-2].axhline(0.5, color=RED, lw=1, ls="--")
         axes[-2].set(ylim=(0, 1.02))
         axes[-2].set_ylabel("anomaly_score", rotation=0, ha="right", va="center")
-        _alarms(axes[-1], others)
+        _alarms(axes[-1], {LABELLED: one.truth.is_anomalous, **others})
         for part in axes if as_lines else axes[1:]:
             for start, end in one.truth.windows:
-                part.axvspan(start, end, color=FAULT_COLOUR, lw=0, zorder=0)
+                part.axvspan(start, max(end, start + len(x) / THINNEST), **GROUND)
             part.axvline(_judged_from(one), color=GREY, lw=1, ls=":")
         axes[-1].set_xlabel("row")
         axes[-1].set_xlim(0, len(rows))
@@ -80,11 +84,11 @@ def _heat(axes: Axes, x: Floats) -> None:
 
 
 def _alarms(axes: Axes, alarms: Mapping[str, Bools]) -> None:
-    for place, is_on in enumerate(alarms.values()):
+    for place, (name, is_on) in enumerate(alarms.items()):
         starts, ends = runs(is_on)
-        width = len(is_on) / 1000  # a lone row still shows
-        spans = np.stack([starts, np.maximum(ends - starts, width)], axis=1)
-        axes.broken_barh(spans.tolist(), (place + 0.15, 0.7), color=RED, lw=0)
+        spans = np.stack([starts, np.maximum(ends - starts, len(is_on) / THINNEST)], axis=1)
+        colour = ORANGE if name == LABELLED else RED
+        axes.broken_barh(spans.tolist(), (place + 0.15, 0.7), color=colour, lw=0)
     axes.set_yticks(np.arange(len(alarms)) + 0.5, list(alarms), fontsize=7)
     axes.set_ylim(len(alarms), 0)
     axes.grid(False)
