@@ -22,6 +22,10 @@ from edgernn_export.artefact import RefusedError, build_artefact
 from edgernn_export.benchmark.streamed import stream_through
 
 
+SPARE_ROWS = 20
+"""That may be missing from what is calibrated with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """Train on what a series gives to learn from, export, stream through the device's engine."""
@@ -34,8 +38,8 @@ class Trained:
 
     @property
     def fewest_rows(self) -> int:
-        """So many that enough are left to calibrate with."""
-        return math.ceil(FEWEST_SAMPLES / self.config.training.calibration)
+        """So many that enough are left to calibrate with, also where some are missing."""
+        return math.ceil((FEWEST_SAMPLES + SPARE_ROWS) / self.config.training.calibration)
 
     def judge(self, series: Series) -> Said:
         """A detector that cannot be exported as proven says nothing, as its user would have none;
