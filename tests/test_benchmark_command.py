@@ -345,3 +345,16 @@ def test_an_artefact_for_other_channels_is_refused_before_anything_is_scored(
     folder = write_skab(tmp_path, channels=3)
     with pytest.raises(EdgernnError, match="has 6 channels, the file 3"):
         run("skab", folder, "--artefact", artefact)
+
+
+def test_several_processes_say_what_one_says(tmp_path: Path) -> None:
+    words = ("nab", write_nab(tmp_path), "--detector", "z-score", "--detector", "random")
+    assert run(*words, "--workers", 2).output == run(*words).output
+
+
+def test_a_refusal_in_another_process_keeps_its_sentence(tmp_path: Path) -> None:
+    folder = write_nab(tmp_path)
+    path = folder / "data" / "fans" / "quiet.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:150]) + "\n")
+    with pytest.raises(EdgernnError, match=r"fans/quiet.csv: z-score needs 220 rows"):
+        run("nab", folder, "--detector", "z-score", "--workers", 2)

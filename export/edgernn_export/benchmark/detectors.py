@@ -21,7 +21,6 @@ from edgernn_device.engine import Engine
 from edgernn_export.artefact import RefusedError, build_artefact
 from edgernn_export.benchmark.streamed import stream_through
 
-
 SPARE_ROWS = 20
 """That may be missing from what is calibrated with."""
 
