@@ -27,7 +27,7 @@ from edgernn_device.intake import Intake
 from edgernn_device.join import Join, JoinState
 from edgernn_device.mapping import Mapping
 from edgernn_device.monitor import Monitor
-from edgernn_device.payload import LARGEST_TIME_S, PayloadError, decode
+from edgernn_device.payload import LARGEST_TIME_S, PayloadError, parse, samples_of
 from edgernn_device.signature import split
 from edgernn_device.store import Store, StoreError
 from edgernn_device.tasks import make_task
@@ -44,7 +44,7 @@ NOW_S = 1_767_591_600.0
 def payload(data: bytes) -> None:
     """One message where all channels of a sample come together."""
     try:
-        samples = decode(data, received_s=NOW_S)
+        samples = samples_of(parse(data), received_s=NOW_S)
     except PayloadError:
         return
     for sample in samples:

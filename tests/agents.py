@@ -95,10 +95,18 @@ def agent(
         f'model = "{artefact}"\nnode = "pi"\n[output]\nhealth_every_s = 0.2\n{output}\n'
         f'[store]\npath = "agent.db"\n{store}\n[broker]\naddress = "{broker.address}"\n{more}'
     )
+    with command("agent", str(path), *words) as process:
+        yield process
+
+
+@contextmanager
+def command(
+    *words: str, python: tuple[str, ...] = (), **how: Any
+) -> Iterator["subprocess.Popen[str]"]:
+    """`edgernn` with these words, killed at the end if need be; `python`: options of the
+    interpreter, `how`: of the process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgernn", "agent", str(path), *words],
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, *python, "-m", "edgernn", *words], stderr=subprocess.PIPE, text=True, **how
     )
     try:
         yield process

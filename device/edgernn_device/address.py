@@ -112,17 +112,28 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
                 raise EdgernnError(f"{path}: no such certificate or key file")
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if self.cert_file:
-                secret = self.key_file or self.cert_file
-                _warn_if_open(secret)
-                context.load_cert_chain(
-                    self.cert_file, self.key_file, password=lambda: _refuse_passphrase(secret)
-                )
         except OSError as exc:  # ssl.SSLError is one
-            names = ", ".join(str(path) for path in wanted)
-            raise EdgernnError(f"{names}: not usable for TLS: {exc.strerror or exc}") from exc
+            raise EdgernnError(f"{self.ca_file}: expected certificates in PEM ({exc})") from exc
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.cert_file:
+            self._load_own(context, self.cert_file)
         return context
+
+    def _load_own(self, context: ssl.SSLContext, cert_file: Path) -> None:
+        secret = self.key_file or cert_file
+        _warn_if_open(secret)
+        try:
+            context.load_cert_chain(cert_file, secret, password=lambda: _refuse_passphrase(secret))
+        except OSError as exc:
+            if "BEGIN CERTIFICATE" not in cert_file.read_text(errors="replace"):
+                raise EdgernnError(f"{cert_file}: expected a certificate in PEM") from exc
+            if "PRIVATE KEY" not in secret.read_text(errors="replace"):
+                what = "expected a private key in PEM"
+                hint = "" if self.key_file else "; give key_file if that is another file"
+                raise EdgernnError(f"{secret}: {what}{hint}") from exc
+            if isinstance(exc, ssl.SSLError) and exc.reason == "KEY_VALUES_MISMATCH":
+                raise EdgernnError(f"{secret}: is not the key of {cert_file}") from exc
+            raise EdgernnError(f"{cert_file}, {secret}: not usable for TLS: {exc}") from exc
 
 
 def find_credentials(user: str = "", *, password_file: Path | None = None) -> Credentials | None:
@@ -145,7 +156,7 @@ def find_credentials(user: str = "", *, password_file: Path | None = None) -> Cr
 
 def _warn_if_open(secret: Path) -> None:
     if secret.is_file() and secret.stat().st_mode & 0o007:
-        logger.warning("%s: any user of this machine may read it: chmod 600", secret)
+        logger.warning("%s: any user of this machine may read it: chmod o=", secret)
 
 
 def _refuse_passphrase(key_file: Path) -> bytes:

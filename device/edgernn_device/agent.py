@@ -3,32 +3,26 @@
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from edgernn import __version__
 from edgernn.errors import Exit, MissingExtraError, ending_with
-from edgernn.times import format_time
-from edgernn_device.alert import Alert
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
-from edgernn_device.health import Counters, Health, Report, resident_bytes
+from edgernn_device.health import Counters
 from edgernn_device.inbox import Inbox
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
 from edgernn_device.logs import fields
 from edgernn_device.memories import Memories
 from edgernn_device.monitor import Monitor, Outcome
-from edgernn_device.outbox import Outbox, Parcel
+from edgernn_device.outbox import Outbox
 from edgernn_device.payload import PayloadError, RawSample
-from edgernn_device.retained import Retained
+from edgernn_device.reporter import Reporter
 from edgernn_device.silence import Hearing
 from edgernn_device.tasks import make_task
-from edgernn_device.topics import NOTICES
+from edgernn_device.voice import Voice
 from edgernn_device.watchdog import FRESH_S, Notifier, Supervisor
 
 if TYPE_CHECKING:  # the extra `metrics`
@@ -45,8 +39,6 @@ METRICS_EVERY_S = 1.0
 """How old what a scrape sees may be."""
 MOST_POISON = 20
 """Messages in a row that cannot be handled: then it is not the messages."""
-SEVERITY = {"warning": 1, "critical": 2}
-"""Order in which a full outbox gives alerts up."""
 
 logger = logging.getLogger(__name__)
 
@@ -102,20 +94,25 @@ class Agent:
             keep_session=config.broker.keep_session,
             keepalive_s=config.broker.keepalive_s,
         )
-        self._said: dict[str, tuple[str, tuple[str, ...]]] = {}
-        """Stream → state and faults last published."""
-        self._retained = Retained(self._publish_retained)
+        self._voice = Voice(self._link, self._monitor, self._topics, config.output)
         self._period_s = card.period_s
-        self._score_said_s: dict[str, float] = {}
-        """Stream → sample time of the score last published."""
         self._counters = Counters()
         self._notifier = Notifier()
-        self._began_s = self._beat_s = time.monotonic()
-        self._health_s = self._began_s
-        self._hearing = Hearing(self._began_s)
+        self._beat_s = self._health_s = time.monotonic()
+        self._reporter = Reporter(
+            counters=self._counters,
+            inbox=self._inbox,
+            intake=self._intake,
+            keeper=self._keeper,
+            link=self._link,
+            monitor=self._monitor,
+            outbox=self._outbox,
+            voice=self._voice,
+            began_s=self._beat_s,
+        )
+        self._hearing = Hearing(self._beat_s)
         self._at_hand: set[str] = set()
         """Streams of the batch that is being taken."""
-        self._health_samples = 0
         self._metrics = _open_metrics(config)
         self._metrics_s = float("-inf")
 
@@ -135,17 +132,17 @@ class Agent:
     def _recall(self) -> None:
         """Go on where the last process ended."""
         for parcel in self._keeper.recall():
-            self._send(parcel)
+            self._voice.send(parcel)
         names = list(self._monitor.streams)
         self._monitor.begin_silence(self._hearing_s())
         for name in names:
-            self._say_state(name)
+            self._voice.say_state(name)
         if names:
             logger.info("%d stream(s) go on where they ended", len(names))
 
     def _work(self, stop: threading.Event) -> None:
         logger.info(
-            "%s: %s, %s, listening on %s",
+            "%s: %s, %s, samples from %s",
             self._topics.node,
             self._monitor.engine.card.name,
             self._monitor.task,
@@ -171,11 +168,12 @@ class Agent:
             if self._metrics is not None:
                 self._metrics.close()
             logger.info(
-                "stopped: %d messages, %d samples, %d unsent, dropped %s",
+                "stopped: %d messages, %d samples, %d unsent; %s",
                 self._counters.messages,
                 self._monitor.samples,
                 left,
-                dict(self._counts()) or "nothing",
+                ", ".join(f"{n} {why}" for why, n in self._reporter.counts().items())
+                or "nothing irregular",
             )
 
     def _enqueue(self, message: Message) -> None:
@@ -195,10 +193,15 @@ class Agent:
         fresh = self._keeper.without_repeats(messages)
         if len(fresh) < len(messages):
             self._counters.refused["redelivered"] += len(messages) - len(fresh)
+        counts = (self._counters.refused, self._monitor.counts, self._intake.counts)
+        before = [counter.copy() for counter in counts]
         try:
             self._take(fresh)
         except Exception:
             logger.exception("a batch of %d messages failed", len(fresh))
+            for counter, then in zip(counts, before, strict=True):  # all of it comes again
+                counter.clear()
+                counter.update(then)
             self._take_one_by_one(fresh)
         for message in messages:
             self._link.ack(message)
@@ -229,7 +232,8 @@ class Agent:
     def _score(self, samples: list[tuple[str, RawSample]], messages: list[Message]) -> None:
         """Score, keep, publish."""
         outcome = self._monitor.take(samples, now_s=self._hearing_s())
-        for remark in self._monitor.remarks:
+        for reason, remark in self._monitor.remarks:
+            self._reporter.has_told(reason)
             logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
         changed = [name for name, _ in samples] + self._intake.touched()
@@ -239,16 +243,15 @@ class Agent:
         self, outcome: Outcome, changed: Iterable[str], messages: Sequence[Message]
     ) -> None:
         """Keep it first, then publish it."""
-        alerts = [(alert.stream, self._parcel(alert)) for alert in outcome.alerts]
+        alerts = [(alert.stream, self._voice.parcel(alert)) for alert in outcome.alerts]
         for name in outcome.forgotten:
             self._keeper.forget(name)
         self._intake.forget_streams(outcome.forgotten)
         self._keeper.keep(changed, alerts, messages)
-        for alert in outcome.alerts:
-            self._note(alert)
+        self._voice.note(outcome.alerts)
         for _, parcel in alerts:
-            self._send(parcel)
-        self._publish(outcome)
+            self._voice.send(parcel)
+        self._voice.publish(outcome)
 
     def _take_one_by_one(self, messages: list[Message]) -> None:
         """From what was written of their streams, so that what fails again is known: it is set
@@ -305,6 +308,7 @@ class Agent:
         """Count it; say the first of each kind, so that a flood does not fill the log."""
         self._counters.refused[reason] += 1
         if self._counters.refused[reason] == 1:
+            self._reporter.has_told(reason)
             logger.warning(
                 "%r: %s: %.200s (said once, then counted)",
                 message.topic[:200],
@@ -313,79 +317,6 @@ class Agent:
                 extra=fields(topic=message.topic[:200], reason=reason),
             )
 
-    def _parcel(self, alert: Alert) -> Parcel:
-        topic, payload = self._topics.alert(alert.stream), msgspec.json.encode(alert)
-        return Parcel(alert.id, topic, payload, SEVERITY[alert.severity])
-
-    def _note(self, alert: Alert) -> None:
-        self._counters.alerts[alert.severity] += alert.edge == "on"
-        logger.info(
-            "alert %s: %s",
-            alert.edge,
-            alert.sentence,
-            extra=fields(
-                id=alert.id,
-                stream=alert.stream,
-                edge=alert.edge,
-                severity=alert.severity,
-                sample_time=alert.time,
-                score=alert.score,
-            ),
-        )
-
-    def _send(self, parcel: Parcel) -> None:
-        self._link.publish(
-            parcel.topic,
-            parcel.payload,
-            qos=1,
-            severity=parcel.severity,
-            parcel_id=parcel.id,
-            retain=parcel.retain,
-        )
-
-    def _publish(self, outcome: Outcome) -> None:
-        for name in outcome.forgotten:  # first: it may be back
-            self._unsay(name)
-        for notice in outcome.notices:
-            self._retain(self._topics.notice(notice.stream, notice.kind), notice.content)
-        for name in outcome.streams:
-            self._say_state(name)
-        if self._config.output.scores:
-            for name, scored in outcome.scores.items():
-                if self._is_score_due(name):
-                    self._link.publish(self._topics.score(name), msgspec.json.encode(scored))
-
-    def _retain(self, topic: str, content: msgspec.Struct) -> None:
-        payload = msgspec.json.encode(content)
-        self._retained.say(topic, payload, is_connected=self._link.is_connected)
-
-    def _publish_retained(self, topic: str, payload: bytes) -> None:
-        is_report = topic.rpartition("/")[2] not in NOTICES  # of classes and forecasts each counts
-        self._link.publish(topic, payload, qos=1, retain=True, is_report=is_report)
-
-    def _is_score_due(self, name: str) -> bool:
-        now_s = self._monitor.streams[name].last_s
-        due = now_s - self._score_said_s.get(name, float("-inf"))
-        if 0 <= due < self._config.output.score_every_s:
-            return False
-        self._score_said_s[name] = now_s
-        return True
-
-    def _unsay(self, name: str) -> None:
-        """A stream that was forgotten: nothing retained speaks of it."""
-        self._said.pop(name, None)
-        self._score_said_s.pop(name, None)
-        for topic in (self._topics.state(name), *(self._topics.notice(name, k) for k in NOTICES)):
-            self._retained.forget(topic)
-
-    def _say_state(self, name: str) -> None:
-        """Publish a stream's state if it changed."""
-        state = self._monitor.state_of(name)
-        said = (state.state, state.faults)
-        if self._said.get(name) != said:
-            self._said[name] = said
-            self._retain(self._topics.state(name), state)
-
     def _look_at_link(self) -> None:
         self._link.raise_if_dead()
         now_s = time.monotonic()
@@ -393,9 +324,9 @@ class Agent:
             self._notifier.feed(now_s)
         if self._must_say_all.is_set():  # a broker that was restarted has forgotten it
             self._must_say_all.clear()
-            self._retained.say_all_again()
+            self._voice.say_all_again()
             self._say_health()
-        self._retained.go_on(waiting=self._link.waiting)
+        self._voice.go_on()
 
     def _look_at_clocks(self) -> None:
         now_s = time.monotonic()
@@ -407,69 +338,20 @@ class Agent:
             self._say_health()
         if self._metrics is not None and now_s - self._metrics_s >= METRICS_EVERY_S:
             self._metrics_s = now_s
-            self._metrics.show(self._report(now_s))
+            self._metrics.show(self._reporter.report(now_s, time.time()))
 
     def _hearing_s(self) -> float:
         """On the clock of silence: a stream is not silent because the broker is away."""
         return self._hearing.look(time.monotonic(), can_hear=self._link.is_connected)
 
-    def _counts(self) -> Counter[str]:
-        """Everything refused, bridged or lost so far, by reason."""
-        return (
-            self._counters.refused
-            + self._monitor.counts
-            + self._intake.counts
-            + self._inbox.counts
-            + Counter(
-                publish_offline=self._link.dropped,
-                publish_refused=self._link.refused,
-                outbox_full=self._outbox.dropped,
-            )
-        )
-
     def _say_health(self) -> None:
-        now_s = time.monotonic()
-        health = self._health(now_s)
-        self._health_s, self._health_samples = now_s, self._monitor.samples
-        self._retain(self._topics.health, health)
+        for sentence in self._reporter.news():
+            logger.warning("%s", sentence)
+        self._health_s = time.monotonic()
+        health = self._reporter.next_health(self._health_s, time.time())
+        self._voice.retain(self._topics.health, health)
         where = "connected" if self._link.is_connected else self._link.problem or "connecting"
         self._notifier.status(f"{where}; {health.streams} streams, {health.samples} samples")
-
-    def _report(self, now_s: float) -> Report:
-        return Report(
-            health=self._health(now_s),
-            is_connected=self._link.is_connected,
-            latency_counts=tuple(self._counters.latency.counts),
-            latency_sum_s=self._counters.latency.sum_s,
-        )
-
-    def _health(self, now_s: float) -> Health:
-        monitor = self._monitor
-        states = Counter(state for state, _ in self._said.values() if state)
-        return Health(
-            time=format_time(time.time()),
-            uptime_s=round(now_s - self._began_s, 1),
-            version=__version__,
-            model=monitor.engine.card.name,
-            model_hash=monitor.engine.hash,
-            rss_mb=round(resident_bytes() / 1e6, 1),
-            streams=len(monitor.streams),
-            stale=sum(one.silent_since_s is not None for one in monitor.streams.values()),
-            states=dict(states),
-            alerts=dict(self._counters.alerts),
-            messages=self._counters.messages,
-            samples=monitor.samples,
-            samples_per_s=round(
-                (monitor.samples - self._health_samples) / max(now_s - self._health_s, 1e-3), 1
-            ),
-            latency_ms=round(self._counters.last_latency_s * 1e3, 2),
-            inbox=len(self._inbox),
-            outbox=self._link.waiting,
-            store=self._keeper.problem,
-            store_failures=self._keeper.failures,
-            reconnects=self._link.reconnects,
-            dropped=dict(self._counts()),
-        )
 
 
 def _open_metrics(config: AgentConfig) -> "Metrics | None":

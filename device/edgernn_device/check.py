@@ -1,25 +1,31 @@
 """`edgernn agent --check`: all that an agent needs, proven one by one, without starting it."""
 
+import errno
 import os
 import secrets
 import shutil
+import socket
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
 
+from edgernn.card import Card
 from edgernn.errors import EdgernnError, Exit, MissingExtraError, ending_with
-from edgernn.settings import check_is_writable, make_folder
+from edgernn.settings import check_is_writable
 from edgernn.times import format_time
 from edgernn_device.address import Access
 from edgernn_device.config import AgentConfig
+from edgernn_device.intake import Intake
 from edgernn_device.link import Link, Message
 from edgernn_device.loading import prove_engine
+from edgernn_device.payload import PayloadError
 from edgernn_device.tasks import make_task
 from edgernn_device.topics import TopicError
 
@@ -44,15 +50,23 @@ class Finding(NamedTuple):
 
 
 def check(config: AgentConfig, *, base: Path, where: str) -> Iterator[Finding]:
-    """Findings as they are made: each part is looked at whatever came of those before it.
+    """Findings as they are made: each part is looked at whatever came of those before it, and the
+    same fault is said once.
 
     `base`: folder that files named in `config` are relative to. `where`: its name in sentences.
     """
-    yield from _found("config", lambda: _check_config(config, base, where))
-    yield from _found("artefact", lambda: _check_artefact(config, base, where))
-    yield from _found("state", lambda: _check_state(config, base), Exit.STATE)
-    yield from _found("rights", lambda: _check_rights(config, base, where), Exit.STATE)
-    yield from _found("broker", lambda: _check_broker(config, base), Exit.BROKER)
+    heard = _Heard(config)
+    said: set[str] = set()
+    for finding in chain(
+        _found("config", lambda: _check_config(config, base, where)),
+        _found("artefact", lambda: _check_artefact(config, base, where, heard)),
+        _found("state", lambda: _check_state(config, base), Exit.STATE),
+        _found("rights", lambda: _check_rights(config, base, where), Exit.STATE),
+        _found("broker", lambda: _check_broker(config, base, heard), Exit.BROKER),
+    ):
+        if finding.sentence not in said:
+            yield finding
+        said.add(finding.sentence)
 
 
 def _found(
@@ -70,16 +84,34 @@ def _check_config(config: AgentConfig, base: Path, where: str) -> Iterator[Findi
     access = config.broker.access(base)
     if access.address.tls:
         access.tls_context()
-    if config.metrics.listen and find_spec("prometheus_client") is None:
-        raise MissingExtraError("metrics.listen needs pip install 'edgernn[metrics]'")
+    if config.metrics.listen:
+        yield from _check_metrics(*config.metrics.endpoint)
     yield Finding("ok", "config", f"{where}: node {node!r}, samples from {pattern.filter}")
 
 
-def _check_artefact(config: AgentConfig, base: Path, where: str) -> Iterator[Finding]:
+def _check_metrics(host: str, port: int) -> Iterator[Finding]:
+    if find_spec("prometheus_client") is None:
+        raise MissingExtraError("metrics.listen needs pip install 'edgernn[metrics]'")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((host, port))
+        except OSError as exc:
+            why = f"metrics.listen: {host}:{port}: {exc.strerror}"
+            if exc.errno != errno.EADDRINUSE:
+                raise EdgernnError(why) from exc
+            yield Finding("warn", "config", f"{why}; by this agent, if it runs already")
+
+
+def _check_artefact(
+    config: AgentConfig, base: Path, where: str, heard: "_Heard"
+) -> Iterator[Finding]:
     engine, found = prove_engine(config, base=base, where=where)
     card = engine.card
     with ending_with(Exit.SETTINGS):
         config.stream_rule(card)
+        config.silence(card)
+        heard.expect(config.intake(card, where=where), card)
         task = make_task(config, engine, where=where)
     signed = (
         f"signed by key {engine.signed_by}, which is trusted"
@@ -91,27 +123,36 @@ def _check_artefact(config: AgentConfig, base: Path, where: str) -> Iterator[Fin
         "artefact",
         f"{config.model}: {card.name}, {len(card.channels)} channels, {task}; {signed}",
     )
-    if found.samples:
-        yield Finding(
-            "ok",
-            "artefact",
-            f"says the same here of {found.samples} golden samples, largest difference "
-            f"{found.largest:.1e}",
-        )
-    else:
-        yield Finding("warn", "artefact", "holds no golden samples: not proven on this CPU")
+    yield Finding("ok" if found.samples else "warn", "artefact", str(found))
+    if never := _never_stuck(config, card):
+        why = f"{', '.join(never)}: never said to be stuck, as it does not say how long they stand"
+        yield Finding("warn", "artefact", f"{why}; channels.<name>.stuck_after would")
+
+
+def _never_stuck(config: AgentConfig, card: Card) -> list[str]:
+    """Channels of which neither the artefact nor the file says how long they may stand still."""
+    return [
+        one.name
+        for one in card.channels
+        if not one.longest_still
+        and (one.name not in config.channels or config.channels[one.name].stuck_after is None)
+    ]
 
 
 def _check_state(config: AgentConfig, base: Path) -> Iterator[Finding]:
     file = config.store.file(base, node=config.topics.node)
-    folder = make_folder(file.parent)
-    check_is_writable(folder)
+    folder = file.parent
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    if not there.is_dir():
+        raise EdgernnError(f"{folder}: cannot be made a folder: {there} is a file")
+    check_is_writable(there)
     if file.exists() and not (file.is_file() and os.access(file, os.R_OK | os.W_OK)):
         raise EdgernnError(f"{file}: cannot be read and written")
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(there).free
     if free < LEAST_FREE_BYTES:
         raise EdgernnError(f"{folder}: {free / 1e6:.1f} MB free, expected 16 MB or more")
-    yield Finding("ok", "state", f"{folder}: can be written, {free / 1e6:,.0f} MB free")
+    can = "can be written" if there == folder else "can be made"
+    yield Finding("ok", "state", f"{folder}: {can}, {free / 1e6:,.0f} MB free")
 
 
 def _check_rights(config: AgentConfig, base: Path, where: str) -> Iterator[Finding]:
@@ -119,20 +160,21 @@ def _check_rights(config: AgentConfig, base: Path, where: str) -> Iterator[Findi
     broker = config.broker
     named = [name for name in (broker.password_file, broker.key_file) if name]
     faults = [
-        f"{base / name}: others may read it (mode {_mode(base / name):o}); expected "
-        f"chmod {_mode(base / name) & ~stat.S_IRWXO:o}"
+        f"{base / name}: others may read it (mode {_mode(base / name):o}); expected chmod o="
         for name in named
         if _mode(base / name) & stat.S_IRWXO
     ]
+    deciding = dict.fromkeys((Path(where), base / config.model))
     faults += [
         f"{path}: anybody may write it (mode {_mode(path):o}); expected chmod o-w"
-        for path in (Path(where), base / config.model)
+        for path in deciding
         if _mode(path) & stat.S_IWOTH
     ]
     if faults:
         raise EdgernnError("; ".join(faults))
     secret = ", ".join(named) or "no password or key file"
-    yield Finding("ok", "rights", f"{secret}; nobody else writes {where} or {config.model}")
+    files = " or ".join(str(path) for path in deciding)
+    yield Finding("ok", "rights", f"{secret}; nobody else writes {files}")
 
 
 def _mode(path: Path) -> int:
@@ -143,10 +185,9 @@ def _mode(path: Path) -> int:
         return 0
 
 
-def _check_broker(config: AgentConfig, base: Path) -> Iterator[Finding]:
+def _check_broker(config: AgentConfig, base: Path, heard: "_Heard") -> Iterator[Finding]:
     """With a client id of its own, so that an agent that runs is not cut off."""
     access = config.broker.access(base)
-    heard = _Heard(config)
     link, protocol = _connect(config, access, heard)
     try:
         yield Finding("ok", "broker", f"{access.address}: connected, MQTT {protocol}")
@@ -194,29 +235,56 @@ def _connect(config: AgentConfig, access: Access, heard: "_Heard") -> tuple[Link
 
 
 class _Heard:
-    """Samples that come while the check listens; the network thread takes them."""
+    """The first sample that comes while the check listens; the network thread takes it."""
 
     def __init__(self, config: AgentConfig) -> None:
         self.first = threading.Event()
-        self._pattern = config.pattern
-        self._stream = ""
+        self._config = config
+        self._intake: Intake | None = None
+        self._channels: tuple[str, ...] = ()
+        self._finding: Finding | None = None
+
+    def expect(self, intake: Intake, card: Card) -> None:
+        """What a sample is to have, once the artefact is known."""
+        self._intake, self._channels = intake, card.channel_names
 
     def take(self, message: Message) -> None:
-        try:
-            source = self._pattern.source_of(message.topic)
-        except TopicError:
-            return
-        if source is not None:
-            self._stream = source.stream
+        if self._finding is None and (finding := self._of(message)) is not None:
+            self._finding = finding
             self.first.set()
 
     def finding(self) -> Finding:
-        name = self._pattern.filter
-        if self.first.is_set():
-            return Finding("ok", "samples", f"{name}: heard stream {self._stream!r}")
+        if self._finding is not None:
+            return self._finding
         return Finding(
             "warn",
             "samples",
-            f"{name}: nothing heard in {LISTEN_S:g} s: nobody publishes, or the broker does not "
-            "let us read, which Mosquitto does not say",
+            f"{self._config.pattern.filter}: nothing heard in {LISTEN_S:g} s: nobody publishes, or "
+            "the broker does not let us read, which Mosquitto does not say",
         )
+
+    def _of(self, message: Message) -> Finding | None:
+        """None for a topic that is not of this pattern."""
+        try:
+            source = self._config.pattern.source_of(message.topic)
+        except TopicError:
+            return None
+        if source is None:
+            return None
+        heard = f"{self._config.pattern.filter}: heard stream {source.stream!r}"
+        if self._intake is None:
+            return Finding("ok", "samples", heard)
+        try:
+            samples = self._intake.take(
+                message.topic, message.payload, received_s=time.time(), now_s=message.received_s
+            )
+            rows = [sample.row(self._channels) for _, sample in samples]
+        except PayloadError as exc:
+            return Finding("warn", "samples", f"{heard}, refused as {exc.reason}: {exc.detail}")
+        if source.channel:
+            return Finding("ok", "samples", f"{heard}, channel {source.channel!r}")
+        came = [any(row[c] == row[c] for row in rows) for c in range(len(self._channels))]
+        missing = [name for name, has in zip(self._channels, came, strict=True) if not has]
+        if missing:
+            return Finding("warn", "samples", f"{heard}, without {', '.join(missing)}")
+        return Finding("ok", "samples", f"{heard}, all of {len(self._channels)} channels")

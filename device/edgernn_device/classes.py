@@ -9,7 +9,8 @@ from edgernn.times import format_time
 from edgernn_device.alert import Model
 from edgernn_device.config import ClassifyConfig
 from edgernn_device.engine import Engine, Floats
-from edgernn_device.monitor import Notice, Outcome, StreamState
+from edgernn_device.monitor import Notice, Outcome
+from edgernn_device.running import Running, RunningMemory
 from edgernn_device.stream import Step, Stream
 
 
@@ -29,11 +30,9 @@ class StreamClass(msgspec.Struct, frozen=True):
     model: Model
 
 
-class _Memory(msgspec.Struct):
+class _Memory(RunningMemory):
     """One stream's class, and the one that may be next. −1 = none."""
 
-    running_s: float = math.nan
-    """Time of the first sample after the warm-up."""
     known: int = -1
     candidate: int = -1
     agreed: int = 0
@@ -42,21 +41,18 @@ class _Memory(msgspec.Struct):
     """Time of the first of them."""
 
 
-class Classes:
+class Classes(Running[_Memory]):
     """A class for every stream, with patience: single samples change nothing."""
 
     def __init__(self, engine: Engine, rule: ClassifyConfig, *, node: str) -> None:
+        super().__init__(_Memory)
         self._names = engine.card.classes
         self._rule = rule
         self._node = node
         self._model = Model(name=engine.card.name, hash=engine.hash)
-        self._of: dict[str, _Memory] = {}
 
     def __str__(self) -> str:
         return f"classes {', '.join(self._names)} after {self._rule.confirm} samples that agree"
-
-    def begin(self, stream: Stream) -> None:
-        self._of[stream.name] = _Memory()
 
     def hear(
         self, stream: Stream, steps: Sequence[Step], said: Sequence[Floats], outcome: Outcome
@@ -93,18 +89,6 @@ class Classes:
         memory.running_s += by_s
         memory.began_s += by_s
 
-    def remember(self, stream: Stream) -> bytes:
-        return msgspec.msgpack.encode(self._of[stream.name])
-
-    def recall(self, stream: Stream, kept: bytes) -> None:
-        self._of[stream.name] = msgspec.msgpack.decode(kept, type=_Memory)
-
-    def forget(self, name: str) -> None:
-        del self._of[name]
-
-    def state_of(self, stream: Stream) -> StreamState:
-        return running_state(stream, self._of[stream.name].running_s)
-
     def _is_new(self, memory: _Memory, index: int, p: float, time_s: float) -> bool:
         """Whether this sample makes the candidate the stream's class. A sample of which nothing was
         observed says nothing."""
@@ -133,13 +117,3 @@ class Classes:
             model=self._model,
         )
         return Notice("class", stream.name, content)
-
-
-def running_state(stream: Stream, running_s: float) -> StreamState:
-    """Of a stream without alarm, which warmed up until `running_s` (NaN = it still does)."""
-    is_running = not math.isnan(running_s)
-    return StreamState(
-        state="running" if is_running else "warming_up",
-        score=None,
-        since=format_time(running_s if is_running else stream.last_s),
-    )

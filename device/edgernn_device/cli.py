@@ -116,11 +116,9 @@ def verify(artefact: Path, trusted_keys: tuple[str, ...]) -> None:
         admit(model, trust=trust, where=str(artefact))
         found = verifier.verify(model, where=str(artefact))
         if not found.samples:
-            raise EdgernnError(f"{artefact}: holds no golden vectors; export it anew")
-    click.echo(
-        f"{artefact}: says the same here of {found.samples} golden samples, largest difference "
-        f"{found.largest:.1e} ({platform.machine()}, onnxruntime {version('onnxruntime')})"
-    )
+            raise EdgernnError(f"{artefact}: {found}; export it anew")
+    here = f"({platform.machine()}, onnxruntime {version('onnxruntime')})"
+    click.echo(f"{artefact}: {found} {here}")
 
 
 @click.command()

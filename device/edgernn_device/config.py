@@ -383,6 +383,11 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def silence(self, card: Card) -> Silence:
         stale_after_s = self.stale_after_s(card)
+        if self.input.resample != "off" and stale_after_s < card.period_s:
+            raise EdgernnError(
+                f"input.stale_after_s: expected at least the period, {card.period_s:g} s, as "
+                f"samples are made one apart, got {stale_after_s:g}"
+            )
         if self.input.forget_after_s < stale_after_s:
             raise EdgernnError(
                 f"input.forget_after_s: expected at least {stale_after_s:g}, after which a stream "

@@ -22,6 +22,7 @@ ALERTS = {
     "TLSV1_ALERT_PROTOCOL_VERSION": "the broker speaks no TLS 1.2 or later",
     "UNSUPPORTED_PROTOCOL": "the broker speaks no TLS 1.2 or later",
     "WRONG_VERSION_NUMBER": "no TLS on this port; write mqtt:// if that is meant",
+    "UNEXPECTED_EOF_WHILE_READING": "the connection was cut at once; does this port speak TLS?",
 }
 """OpenSSL's reason → what it means here. TLS 1.2 gives no reason for a missing certificate."""
 
@@ -39,6 +40,8 @@ def explain(exc: OSError, address: BrokerAddress) -> str:
         return f"{address}: nothing listens there; is the broker running?"
     if isinstance(exc, TimeoutError):
         return f"{address}: no answer; is the host up, and the port open?"
+    if isinstance(exc, ConnectionError) and address.tls:
+        return f"{address}: {ALERTS['UNEXPECTED_EOF_WHILE_READING']}"
     if isinstance(exc, ConnectionError):
         return f"{address}: the connection was cut at once; is this the broker's port?"
     return f"{address}: no connection: {exc.strerror or exc}"

@@ -7,9 +7,9 @@ import msgspec
 
 from edgernn.times import format_time
 from edgernn_device.alert import Model
-from edgernn_device.classes import running_state
 from edgernn_device.engine import Engine, Floats
-from edgernn_device.monitor import Notice, Outcome, StreamState
+from edgernn_device.monitor import Notice, Outcome
+from edgernn_device.running import Running, RunningMemory
 from edgernn_device.stream import Step, Stream
 
 
@@ -37,29 +37,25 @@ class Forecast(msgspec.Struct, frozen=True):
     model: Model
 
 
-class _Memory(msgspec.Struct):
+class _Memory(RunningMemory):
     """When one stream's warm-up ended, and when its last forecast was made; sample times."""
 
-    running_s: float = math.nan
     made_s: float = math.nan
 
 
-class Forecasts:
+class Forecasts(Running[_Memory]):
     """A forecast for every stream, at most one in `every_s` seconds of sample time."""
 
     def __init__(self, engine: Engine, *, every_s: float, node: str) -> None:
+        super().__init__(_Memory)
         self._card = engine.card
         self._every_s = every_s
         self._node = node
         self._model = Model(name=engine.card.name, hash=engine.hash)
-        self._of: dict[str, _Memory] = {}
 
     def __str__(self) -> str:
         ahead_s = self._card.horizon * self._card.period_s
         return f"forecasts {ahead_s:g} s ahead, at most one in {self._every_s:g} s"
-
-    def begin(self, stream: Stream) -> None:
-        self._of[stream.name] = _Memory()
 
     def hear(
         self, stream: Stream, steps: Sequence[Step], said: Sequence[Floats], outcome: Outcome
@@ -87,18 +83,6 @@ class Forecasts:
         memory = self._of[stream.name]
         memory.running_s += by_s
         memory.made_s += by_s
-
-    def remember(self, stream: Stream) -> bytes:
-        return msgspec.msgpack.encode(self._of[stream.name])
-
-    def recall(self, stream: Stream, kept: bytes) -> None:
-        self._of[stream.name] = msgspec.msgpack.decode(kept, type=_Memory)
-
-    def forget(self, name: str) -> None:
-        del self._of[name]
-
-    def state_of(self, stream: Stream) -> StreamState:
-        return running_state(stream, self._of[stream.name].running_s)
 
     def _is_due(self, memory: _Memory, time_s: float) -> bool:
         """The first one is, and one that is a hair early: sample times are not exact."""

@@ -25,6 +25,9 @@ class Irregular(NamedTuple):
     unit: Unit
     meaning: str
 
+    def __str__(self) -> str:
+        return f"{self.unit} {self.meaning}"
+
 
 IRREGULAR = {
     "not_json": Irregular("messages", "not JSON; refused"),
@@ -67,6 +70,9 @@ IRREGULAR = {
 }
 """Every reason on the health topic, in the log and in the metrics."""
 
+ROUTINE = frozenset({"redelivered", "retained", "ignored", "bridged", "repeated", "forgotten"})
+"""Reasons that are no news: MQTT, or the settings, lead to them."""
+
 
 class Histogram:
     """How often a duration fell between two bounds."""
@@ -88,8 +94,6 @@ class Counters:
         self.messages = 0
         self.refused: Counter[str] = Counter()
         """Messages, by reason."""
-        self.alerts: Counter[str] = Counter()
-        """Alarms that went on, by severity."""
         self.latency = Histogram()
         """From a batch's first message received to its effect published."""
         self.last_latency_s = 0.0

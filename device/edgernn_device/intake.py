@@ -77,7 +77,7 @@ class Intake:
         """The samples that one message brings or completes, each with its stream.
 
         `received_s`, seconds since 1970, for what has no time of its own; `now_s` of a clock that
-        never steps; `period_s` and `is_again` as for `payload.decode`.
+        never steps; `period_s` and `is_again` as for `payload.samples_of`.
         """
         try:
             source = self._pattern.source_of(topic)

@@ -1,8 +1,9 @@
 """When what is written: between the monitor, which knows, and the store, which outlives it.
 
 "sample": every batch's whole effect is one transaction, before its messages are acknowledged.
-"checkpoint": alerts at once, with the streams they are of; all else every `checkpoint_s` and at the
-end, which spares an SD card. Between two of them a crash costs the streams what came meanwhile.
+"checkpoint": alerts at once, with the streams they are of, and a new stream, so that a crash leaves
+a gap and not a beginning; all else every `checkpoint_s` and at the end, which spares an SD card.
+Between two of them a crash costs the streams what came meanwhile.
 """
 
 import hashlib
@@ -89,7 +90,7 @@ class Keeper:
     ) -> None:
         """After a batch; before its alerts, (stream, parcel), are published and its messages are
         acknowledged."""
-        known = (n for n in streams if n in self._memories or n in self._written)
+        known = [n for n in streams if n in self._memories or n in self._written]
         self._dirty.update(dict.fromkeys(known))  # not who was refused: names cost nothing to send
         for message in messages:
             if message.qos:
@@ -101,9 +102,12 @@ class Keeper:
             self._waiting[parcel.id] = parcel
             self._pending.parcels.append(parcel)
         if self._is_each:
-            self._write(list(self._dirty))
-        elif alerts:
-            self._write([stream for stream, _ in alerts])
+            self.write()
+            return
+        due = [stream for stream, _ in alerts]
+        due += (n for n in known if n not in self._written and n not in self._pending.memories)
+        if due:
+            self._write(dict.fromkeys(due))
 
     def forget(self, stream: str) -> None:
         """A stream is no more."""
@@ -121,7 +125,7 @@ class Keeper:
         self._let_go()
         if now_s >= self._checkpoint_due_s:
             self._checkpoint_due_s = now_s + self._checkpoint_s
-            self._write(list(self._dirty))
+            self.write()
         elif self._pending and now_s >= self._again_due_s:
             self._again_due_s = now_s + AGAIN_S
             self._write(())
@@ -129,12 +133,18 @@ class Keeper:
     def roll_back(self, streams: Iterable[str]) -> None:
         """These streams as they were when they were last written: for when one stopped half-way."""
         names = set(streams)
-        memories = self._read() | self._pending.memories
         gone = set(self._pending.forgotten) - self._pending.memories.keys()
+        unwritten = {n: m for n, m in self._pending.memories.items() if n in names}
         for name in names:
             self._dirty.pop(name, None)
             self._memories.forget(name)
-        self._give_back({name: memories[name] for name in names & memories.keys() - gone})
+        try:
+            memories = self._store.memories_of(names - gone)
+        except (*UNREACHABLE, *DAMAGE) as exc:
+            self._meet(exc)
+            memories = {}
+        self._say_notes()
+        self._give_back(memories | unwritten)
 
     def write(self) -> None:
         """All that changed, now."""
@@ -166,14 +176,8 @@ class Keeper:
             return
         try:
             self._store.write(self._pending)
-        except UNREACHABLE as exc:
-            self._fail(str(exc))
-            return
-        except DAMAGE as exc:
-            if may_pass(exc):
-                self._fail(str(exc))
-            else:
-                self._begin_anew(str(exc))
+        except (*UNREACHABLE, *DAMAGE) as exc:
+            self._meet(exc)
             return
         self._written.difference_update(self._pending.forgotten)
         self._written.update(self._pending.memories)
@@ -214,13 +218,12 @@ class Keeper:
             left = [parcel for parcel in self._pending.parcels if parcel.id in self._waiting]
             self._pending.parcels = left
 
-    def _read(self) -> dict[str, bytes]:
-        """Memories in the store; none if it cannot be had."""
-        try:
-            return self._store.read().memories
-        except (*UNREACHABLE, *DAMAGE) as exc:
+    def _meet(self, exc: Exception) -> None:
+        """A disk that fails may come to itself; a damaged file does not."""
+        if isinstance(exc, UNREACHABLE) or may_pass(exc):
             self._fail(str(exc))
-            return {}
+        else:
+            self._begin_anew(str(exc))
 
     def _fail(self, why: str) -> None:
         self.failures += 1

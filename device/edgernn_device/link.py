@@ -215,7 +215,7 @@ class Link:
             self._wake_in.close()
             self._wake_out.close()
         if self._outbox:
-            logger.warning("%d publishes were not delivered", len(self._outbox))
+            logger.warning("%d publishes were not confirmed at the end", len(self._outbox))
         return len(self._outbox)
 
     # ---- the network thread

@@ -21,7 +21,7 @@ def load_engine(config: AgentConfig, *, base: Path, where: str) -> Engine:
     if config.trusted_keys:
         logger.info("%s: signed by key %s, which is trusted", config.model, engine.signed_by)
     if found is not None:
-        logger.info("%s: proven on this CPU by %d golden samples", config.model, found.samples)
+        logger.info("%s: %s", config.model, found)
     return engine
 
 

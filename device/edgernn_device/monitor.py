@@ -131,8 +131,8 @@ class Monitor:
         self.task = task
         self.counts: Counter[str] = Counter()
         """Samples refused, bridged or lost, by reason."""
-        self.remarks: list[str] = []
-        """Sentences for the operator, each said once; the owner takes them."""
+        self.remarks: list[tuple[str, str]] = []
+        """Reason and sentence for the operator, each said once; the owner takes them."""
         self.samples = 0
         self.streams: dict[str, Stream] = {}
         never = Silence(stale_after_s=math.inf, forget_after_s=math.inf)
@@ -156,10 +156,11 @@ class Monitor:
         for name, sample in samples:
             if steps := self._admit(name, sample, outcome, now_s):
                 backlog.setdefault(name, deque()).extend(steps)
-                self.silence.hear(name, now_s)
-        for name in backlog:
-            if self.streams[name].silent_since_s is not None:
-                self._end_silence(self.streams[name], outcome)
+                silent_s = self.silence.hear(name, now_s)
+                if (stream := self.streams[name]).silent_since_s is not None:
+                    # the clock does not know of a process before, the sample not of a delay
+                    lasted_s = max(silent_s, steps[-1].time_s - stream.silent_since_s)
+                    self._end_silence(stream, outcome, lasted_s=lasted_s)
         while backlog:
             self._step(backlog, outcome)
         return outcome
@@ -314,7 +315,7 @@ class Monitor:
         """Count it; say the first of each kind, so that a flood does not fill the log."""
         self.counts[reason] += 1
         if self.counts[reason] == 1:
-            self.remarks.append(f"{sentence} (said once, then counted)")
+            self.remarks.append((reason, f"{sentence} (said once, then counted)"))
 
     def _say_faults(self, stream: Stream, outcome: Outcome) -> None:
         assert stream.sensors is not None
@@ -345,7 +346,7 @@ class Monitor:
     def _let_go(self, name: str, silent_s: float, outcome: Outcome) -> None:
         """A silent stream is forgotten: what was on goes off."""
         stream = self.streams[name]
-        self._end_silence(stream, outcome, forgotten_after_s=silent_s)
+        self._end_silence(stream, outcome, lasted_s=silent_s, is_forgotten=True)
         self.task.start_afresh(stream, outcome)
         if stream.sensors is not None:
             stream.sensors.end()
@@ -356,13 +357,12 @@ class Monitor:
         outcome.forgotten.append(name)
 
     def _end_silence(
-        self, stream: Stream, outcome: Outcome, *, forgotten_after_s: float | None = None
+        self, stream: Stream, outcome: Outcome, *, lasted_s: float, is_forgotten: bool = False
     ) -> None:
-        onset_s, time_s = stream.silent_since_s, stream.last_s
+        onset_s = stream.silent_since_s
         assert onset_s is not None
         stream.silent_since_s = None
-        if is_forgotten := forgotten_after_s is not None:
-            time_s = onset_s + forgotten_after_s
+        time_s = onset_s + lasted_s
         fault = Fault(SILENT, None, False, time_s, onset_s, math.nan, 0, is_forgotten=is_forgotten)
         outcome.alerts.append(self._faults.alert(fault, stream.name))
         outcome.streams[stream.name] = None
@@ -402,9 +402,9 @@ class Monitor:
         """A memory that left all bounds would never say anything again."""
         self.counts["lost_memory"] += 1
         if self.counts["lost_memory"] == 1:
+            what = "its memory is not finite any more and is begun anew (said once, then counted)"
             self.remarks.append(
-                f"{stream.name}: its memory is not finite any more and is begun anew (said once, "
-                "then counted); the model is unstable, train another"
+                ("lost_memory", f"{stream.name}: {what}; the model is unstable, train another")
             )
         self._start_afresh(stream, outcome)
 
@@ -413,7 +413,8 @@ class Monitor:
         stream.absent -= {c for step in steps for c, value in enumerate(step.x) if value == value}
         if stream.warming_up <= len(steps):
             if names := ", ".join(self._channels[c] for c in sorted(stream.absent)):
-                self.remarks.append(f"{stream.name}: {names} has not come once; is the key right?")
+                sentence = f"{stream.name}: {names} has not come once; is the key right?"
+                self.remarks.append(("absent", sentence))
             stream.absent.clear()
 
     def _start_afresh(self, stream: Stream, outcome: Outcome) -> None:

@@ -16,6 +16,8 @@ LARGEST_PAYLOAD = 1 << 20
 MOST_SAMPLES = 20_000
 """In one message: the shortest, `{}`, would take a hundred times its bytes in memory."""
 LARGEST_TIME_S = LAST_S
+SHOWN = 40
+"""Bytes of a refused message that its sentence shows."""
 
 
 class PayloadError(Exception):
@@ -61,29 +63,6 @@ class RawSample(msgspec.Struct, frozen=True):
         return [values.get(name, math.nan) for name in channels]
 
 
-def decode(
-    payload: bytes,
-    *,
-    received_s: float,
-    period_s: float = 0.0,
-    heard_s: float = math.nan,
-    is_again: bool = False,
-) -> list[RawSample]:
-    """The samples of one message; a sample without a time gets `received_s`, seconds since 1970, in
-    a list those before it `period_s` less each. The rest is noted in each sample.
-
-    Raises PayloadError for anything that is not an object or a list of objects, or has a time or
-    running number that is none. A message is taken whole or not at all.
-    """
-    return samples_of(
-        parse(payload),
-        received_s=received_s,
-        period_s=period_s,
-        heard_s=heard_s,
-        is_again=is_again,
-    )
-
-
 def parse(payload: bytes) -> object:
     """What one message's JSON says. Raises PayloadError if it is none, or too much of it."""
     if len(payload) > LARGEST_PAYLOAD:
@@ -103,7 +82,12 @@ def samples_of(
     heard_s: float = math.nan,
     is_again: bool = False,
 ) -> list[RawSample]:
-    """The samples of one message that was parsed. Raises PayloadError as `decode` does."""
+    """The samples of one parsed message; a sample without a time gets `received_s`, seconds since
+    1970, in a list those before it `period_s` less each. The rest is noted in each sample.
+
+    Raises PayloadError for anything that is not an object or a list of objects, or has a time or
+    running number that is none. A message is taken whole or not at all.
+    """
     if isinstance(content, dict):
         return [_sample(content, received_s, heard_s, is_again)]
     if isinstance(content, list) and content:
@@ -124,7 +108,8 @@ def _lenient(payload: bytes, refusal: Exception) -> object:
             return json.loads(payload.decode())
     except (ValueError, RecursionError) as exc:
         raise PayloadError("not_json", str(exc)) from exc
-    raise PayloadError("not_json", str(refusal)) from refusal
+    shown = f", got {payload[:SHOWN]!r}" if payload else ", got nothing"
+    raise PayloadError("not_json", f"{refusal}{shown}") from refusal
 
 
 def _sample(item: object, time_s: float, heard_s: float, is_again: bool) -> RawSample:

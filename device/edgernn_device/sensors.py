@@ -15,8 +15,8 @@ LARGEST = sys.float_info.max
 """No sensor reads infinity."""
 NEVER = 1 << 62
 """Samples."""
-SLACK = 0.9
-"""Share of a duration that will do: clocks differ, and samples come unevenly."""
+SLACK = 0.5
+"""Of a period, by which a duration may fall short: samples come unevenly."""
 FEWEST_SILENT = 3
 """Samples without a channel; one that is late is not silent."""
 
@@ -284,7 +284,7 @@ class Sensors:
             self._say(STUCK, c, self._since_s[c], (time_s, value, self._still[c] + 1))
 
     def _has_lasted(self, seconds: float, periods: int) -> bool:
-        return seconds >= SLACK * periods * self._rule.period_s
+        return seconds >= (periods - SLACK) * self._rule.period_s
 
     def _move(self, c: int, time_s: float, value: float) -> None:
         """The value is another one."""

@@ -46,12 +46,12 @@ class Silence:
             return name, now_s - heard_s
         return None
 
-    def hear(self, name: str, now_s: float) -> None:
-        """A sample of a stream."""
-        if self._silent:
-            self._silent.pop(name, None)
+    def hear(self, name: str, now_s: float) -> float:
+        """A sample of a stream; for how many seconds it was silent, 0 if it was not."""
+        silent_s = now_s - self._silent.pop(name, now_s) if self._silent else 0.0
         self._speaking[name] = now_s
         self._speaking.move_to_end(name)
+        return silent_s
 
     def forget(self, name: str) -> None:
         """A stream that is no more."""

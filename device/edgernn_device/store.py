@@ -117,24 +117,40 @@ class Store:
             self.notes.append(f"{path}: {exc}; going on without it until there is room")
 
     def read(self) -> Kept:
-        """All that it holds; nothing, and the file set aside, if it cannot be read."""
+        """All that it holds, at the start; nothing if it cannot be read, and the file set aside if
+        that will not pass."""
         if self._open_connection is None:
             return Kept({}, [], [])
         try:
             return self._read()
         except DAMAGE as exc:
-            self.begin_anew(str(exc))
+            if may_pass(exc):
+                self.notes.append(f"{self.path}: {exc}; what it holds stays there")
+            else:
+                self.begin_anew(str(exc))
             return Kept({}, [], [])
 
-    def _read(self) -> Kept:
-        rows = self._connection.execute("SELECT name, memory, sum FROM stream").fetchall()
+    def memories_of(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Stream → its memory, of those that have one. Raises what `write` does, and
+        UnicodeDecodeError."""
+        select = "SELECT name, memory, sum FROM stream WHERE name = ?"
+        return self._whole(
+            [row for name in names for row in self._connection.execute(select, (name,))]
+        )
+
+    def _whole(self, rows: Sequence[tuple[object, object, object]]) -> dict[str, bytes]:
         memories = {
             name: memory
             for name, memory, total in rows
-            if isinstance(name, str) and _is_whole(memory, total)
+            if isinstance(name, str) and isinstance(memory, bytes) and _is_whole(memory, total)
         }
         if len(memories) < len(rows):
             self.notes.append(f"{self.path}: {len(rows) - len(memories)} memories are damaged")
+        return memories
+
+    def _read(self) -> Kept:
+        rows = self._connection.execute("SELECT name, memory, sum FROM stream").fetchall()
+        memories = self._whole(rows)
         recent = self._connection.execute("SELECT digest FROM recent ORDER BY n")
         digests = [digest for (digest,) in recent if isinstance(digest, bytes)]
         return Kept(memories, _read_outbox(self._connection), digests)
@@ -260,13 +276,13 @@ class Store:
         return connection
 
     def _why_not(self, connection: sqlite3.Connection) -> tuple[str, str] | None:
-        """Word for the name and reason to set the file aside; `EMPTY`, None for
-        one that is ours."""
+        """Why the file is to be set aside: a word for its new name, and the reason. `EMPTY` for one
+        that holds nothing yet; None for one that is ours."""
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             return EMPTY
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            return "damaged", str(found)
+            return "damaged", "its pages contradict each other"
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:

@@ -24,6 +24,14 @@ class Verified(msgspec.Struct, frozen=True):
     largest: float
     """Difference, relative above 1."""
 
+    def __str__(self) -> str:
+        if not self.samples:
+            return "holds no golden samples: not proven on this CPU"
+        return (
+            f"says the same here of {self.samples} golden samples, largest difference "
+            f"{self.largest:.1e}"
+        )
+
 
 def verify(model: bytes, *, where: str) -> Verified:
     """Run the golden vectors of an artefact in a process of its own.

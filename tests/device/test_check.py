@@ -1,6 +1,8 @@
 """`edgernn agent --check`: a line for each thing an agent needs, and the first failure's code."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +32,8 @@ topic write edgernn/pi/#
 user sensor
 topic write sensors/#
 """
+CHANNELS = ("vibration", "pressure", "flow", "current", "temperature", "speed")
+SAMPLE = json.dumps(dict.fromkeys(CHANNELS, 1)).encode()
 
 
 class Checked(NamedTuple):
@@ -101,7 +105,7 @@ def sense(address: str, credentials: Credentials | None = None) -> None:
     access = Access(address=BrokerAddress.parse(address), credentials=credentials)
     link = Link(access, client_id="sensor")
     link.start()
-    link.publish("sensors/p7/telemetry", b'{"flow": 1}', qos=1, retain=True)
+    link.publish("sensors/p7/telemetry", SAMPLE, qos=1, retain=True)
     assert link.stop() == 0
 
 
@@ -113,8 +117,43 @@ def test_a_whole_setup_passes_and_each_part_has_its_line(
     assert [what for _, what, _ in found.lines] == [
         *("config", "artefact", "artefact", "state", "rights", "broker", "publish", "samples")
     ]
-    assert found.of("samples") == [("ok", "sensors/+/telemetry: heard stream 'p7'")]
+    heard = f"sensors/+/telemetry: heard stream 'p7', all of {len(CHANNELS)} channels"
+    assert found.of("samples") == [("ok", heard)]
+    assert not (tmp_path / "state").exists()  # it proves that it can be made, and leaves it
     assert "golden samples" in found.of("artefact")[1][1]
+
+
+@pytest.mark.parametrize(
+    ("more", "level", "sentence"),
+    [
+        ('map = { flow = "data.flow" }', "warn", "without flow"),
+        ('map = { flwo = "data.flow" }', "FAIL", "input.map.flwo: no such channel"),
+    ],
+)
+def test_a_map_that_does_not_fit_what_comes_is_found_out(
+    tmp_path: Path, sensed: Mosquitto, artefact: Path, more: str, level: str, sentence: str
+) -> None:
+    found = check(tmp_path, artefact, sensed.address, more=f"[input]\n{more}\n")
+    said = found.of("samples" if level == "warn" else "artefact")
+    assert any(one == level and sentence in text for one, text in said), said
+
+
+def test_a_port_for_metrics_that_is_taken_is_said(
+    tmp_path: Path, sensed: Mosquitto, artefact: Path
+) -> None:
+    pytest.importorskip("prometheus_client", reason="the extra metrics is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f'[metrics]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"\n'
+        found = check(tmp_path, artefact, sensed.address, more=listen)
+    assert (found.code, found.of("config")[0][0]) == (0, "warn")
+    assert "Address already in use; by this agent, if it runs already" in found.of("config")[0][1]
+
+
+def test_a_fault_that_meets_several_parts_is_said_once(tmp_path: Path, artefact: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(f'model = "{artefact}"\nnode = "a/b"\n')
+    found = check_file(path)
+    assert len([one for one in found.lines if one[0] == "FAIL"]) == 1
 
 
 def test_a_running_agent_is_not_disturbed(

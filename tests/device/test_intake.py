@@ -330,7 +330,7 @@ def test_a_joined_sample_that_cannot_be_scored_is_left_out_and_others_go_on(
             online(listener)
             link.start()
             link.publish("home/a/pressure", b"666", qos=1)
-            listener.wait_for(lambda: victim._counts()["poison"] > 0, "not noticed")
+            listener.wait_for(lambda: victim._reporter.counts()["poison"] > 0, "not noticed")
             link.publish("home/a/pressure", b"2.5", qos=1)
             listener.wait_until_scored(1)
             assert thread.is_alive()

@@ -78,9 +78,23 @@ def full_disk() -> Iterator[None]:
 def test_names_that_were_refused_leave_nothing_to_be_written(path: Path, memories: Plain) -> None:
     keeper = keeper_of(path, memories)
     memories.of["a"] = b"1"
+    keeper.keep(["a"], [], [])
     keeper.keep(["a", *(f"made up {n}" for n in range(1000))], [], [])
     assert list(keeper._dirty) == ["a"]
     keeper.close(1.0)
+
+
+def test_a_new_stream_is_written_at_once_and_what_it_learns_at_the_checkpoint(
+    path: Path, memories: Plain
+) -> None:
+    """So that after a crash its gap is seen, however early that comes."""
+    keeper = keeper_of(path, memories)
+    memories.of["a"] = b"1"
+    keeper.keep(["a"], [], [])
+    memories.of["a"] = b"2"
+    keeper.keep(["a"], [], [])
+    keeper._store.close()  # as a crash would
+    assert in_store(path, memories) == {"a": b"1"}
 
 
 @pytest.mark.parametrize("durability", ["checkpoint", "sample"])
@@ -156,3 +170,18 @@ def test_a_store_that_can_neither_be_used_nor_begun_anew_stops_nothing(
     keeper.keep(["a"], [], [])
     keeper.close(244.0)
     assert in_store(path, memories) == {"a": b"1"}
+
+
+def test_damage_found_while_a_batch_is_set_back_loses_no_waiting_alert(
+    path: Path, memories: Plain
+) -> None:
+    keeper = keeper_of(path, memories)
+    memories.of |= {"a": b"1", "b": b"2"}
+    keeper.keep(["a", "b"], [alert(0)], [])
+    keeper._store._connection.execute("DROP TABLE stream")
+    keeper.roll_back(["a"])
+    assert memories.of == {"b": b"2"}
+    keeper.keep([], [], [])
+    keeper.close(1.0)
+    assert in_store(path, memories) == {"b": b"2"}
+    assert [parcel.id for parcel in keeper_of(path, memories).recall()] == ["alert 0"]

@@ -350,7 +350,7 @@ def test_a_memory_that_is_not_finite_is_begun_anew(monitor: Monitor, healthy: Ma
     state = monitor.engine.state_of(row)
     monitor.engine.set_state(row, {name: np.full_like(v, np.nan) for name, v in state.items()})
     monitor.take(healthy.samples(start=100, stop=101))
-    assert monitor.counts["lost_memory"] == 1 and "is not finite" in monitor.remarks[-1]
+    assert monitor.counts["lost_memory"] == 1 and "is not finite" in monitor.remarks[-1][1]
     scored = monitor.take(healthy.samples(start=101, stop=300)).scores["a"]
     assert math.isfinite(known(scored))
     assert monitor.counts["lost_memory"] == 1
@@ -367,13 +367,13 @@ def test_a_channel_that_never_comes_is_said_once_when_the_stream_has_warmed_up(
     healthy = Machine(healthy_csv, channels)
     healthy.x[:, 1] = np.nan
     monitor.take(healthy.samples(stop=200))
-    (remark,) = monitor.remarks
+    ((_, remark),) = monitor.remarks
     assert remark.endswith(f": {healthy.channels[1]} has not come once; is the key right?")
 
 
 def test_a_sample_of_another_machine_is_said_with_what_it_has(monitor: Monitor) -> None:
     monitor.take([("a", RawSample(time_s=0.0, seq=None, values={"colour": 1.0}))] * 3)
-    (remark,) = monitor.remarks
+    ((_, remark),) = monitor.remarks
     assert remark.startswith("a: no_channel: has colour; expected vibration, pressure")
 
 
@@ -440,7 +440,7 @@ def test_a_channel_that_no_longer_comes_is_silent_and_no_anomaly(
     silent = healthy.changed(300, 320, channel=1, to=math.nan)
     alerts = monitor.take(silent.samples(stop=800)).alerts
     assert kinds(alerts) == [("silent", "on"), ("silent", "off")]
-    assert alerts[0].time == iso(healthy.time_s[308])  # 10 periods less a tenth, after sample 299
+    assert alerts[0].time == iso(healthy.time_s[309])  # 10 periods after sample 299
     assert alerts[1].sentence == f"a: {healthy.channels[1]} is back after 21 s."
 
 
@@ -511,7 +511,7 @@ def test_clocks_before_2000_are_said_once_and_refused_on_request(
     strict.take(healthy.samples(stop=50, shift_s=-float(healthy.time_s[0])))
     assert (strict.streams, strict.counts) == ({}, {"before_2000": 50})
     assert len(strict.remarks) == 1
-    assert strict.remarks[0].startswith("a: before_2000: the sender's clock seems not to be set")
+    assert strict.remarks[0][1].startswith("a: before_2000: the sender's clock seems not to be set")
 
 
 def test_text_is_a_missing_value_of_a_channel_and_nobodys_business_elsewhere(
@@ -522,9 +522,9 @@ def test_text_is_a_missing_value_of_a_channel_and_nobodys_business_elsewhere(
     del values[name]
     monitor.take([("a", RawSample(1e9, None, values, {name: "text", "note": "text"}))])
     assert (monitor.samples, monitor.counts) == (1, {"not_a_number": 1, "ignored": 1})
+    sentence = f"{name}: expected a number or null, got text; taken as missing"
     assert monitor.remarks == [
-        f"a: not_a_number: {name}: expected a number or null, got text; taken as missing "
-        "(said once, then counted)"
+        ("not_a_number", f"a: not_a_number: {sentence} (said once, then counted)")
     ]
 
 

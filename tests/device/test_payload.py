@@ -15,7 +15,8 @@ from edgernn_device.payload import (
     MOST_SAMPLES,
     PayloadError,
     RawSample,
-    decode,
+    parse,
+    samples_of,
 )
 
 NOW_S = 1_700_000_000.0
@@ -38,20 +39,24 @@ JSON = st.recursive(
 )
 
 
+def decode(payload: bytes, **notes: Any) -> list[RawSample]:
+    return samples_of(parse(payload), received_s=NOW_S, **notes)
+
+
 def decoded(content: Any) -> list[RawSample]:
-    return decode(json.dumps(content).encode(), received_s=NOW_S)
+    return decode(json.dumps(content).encode())
 
 
 def refusal(payload: bytes) -> str:
     with pytest.raises(PayloadError) as caught:
-        decode(payload, received_s=NOW_S)
+        decode(payload)
     return caught.value.reason
 
 
 @given(st.binary())
 def test_any_bytes_are_samples_or_a_reason(payload: bytes) -> None:
     try:
-        decode(payload, received_s=NOW_S)
+        decode(payload)
     except PayloadError as error:
         assert error.reason in REASONS
 
@@ -123,13 +128,11 @@ def test_what_is_no_sample_is_refused_for_its_reason(payload: bytes, reason: str
 
 def test_the_largest_payload_is_still_read() -> None:
     payload = b'{"flow": 1' + b" " * (LARGEST_PAYLOAD - 11) + b"}"
-    assert len(decode(payload, received_s=NOW_S)) == 1
+    assert len(decode(payload)) == 1
 
 
 def test_as_many_samples_as_allowed_are_still_read() -> None:
-    assert (
-        len(decode(b"[" + b"{}," * (MOST_SAMPLES - 1) + b"{}]", received_s=NOW_S)) == MOST_SAMPLES
-    )
+    assert len(decode(b"[" + b"{}," * (MOST_SAMPLES - 1) + b"{}]")) == MOST_SAMPLES
 
 
 def test_a_list_is_several_samples_in_their_order() -> None:
@@ -152,7 +155,7 @@ def test_a_message_is_taken_whole_or_not_at_all() -> None:
     ],
 )
 def test_what_is_no_number_is_left_out_and_named(text: str, what: str) -> None:
-    (sample,) = decode(f'{{"flow": {text}, "heat": 2}}'.encode(), received_s=NOW_S)
+    (sample,) = decode(f'{{"flow": {text}, "heat": 2}}'.encode())
     assert (sample.values, sample.odd) == ({"heat": 2.0}, {"flow": what})
 
 
@@ -163,20 +166,20 @@ def test_a_channel_that_is_no_number_is_missing_in_the_row() -> None:
 
 
 def test_nan_and_infinity_are_read_though_json_has_no_such_words() -> None:
-    (sample,) = decode(b'{"flow": NaN, "heat": -Infinity, "n": "x"}', received_s=NOW_S)
+    (sample,) = decode(b'{"flow": NaN, "heat": -Infinity, "n": "x"}')
     assert math.isnan(sample.values["flow"])
     assert (sample.values["heat"], sample.odd) == (-math.inf, {"n": "text"})
 
 
 def test_samples_of_a_list_without_times_are_a_period_apart_and_end_now() -> None:
     payload = b'[{"flow": 1}, {"flow": 2}, {"flow": 3, "time": 7}, {"flow": 4}]'
-    samples = decode(payload, received_s=100.0, period_s=0.5)
+    samples = samples_of(parse(payload), received_s=100.0, period_s=0.5)
     assert [sample.time_s for sample in samples] == [98.5, 99.0, 7.0, 100.0]
     assert [sample.is_stamped for sample in samples] == [True, True, False, True]
 
 
 def test_a_sample_says_how_it_came() -> None:
-    (sample,) = decode(b'{"flow": 1}', received_s=NOW_S, heard_s=5.0, is_again=True)
+    (sample,) = decode(b'{"flow": 1}', heard_s=5.0, is_again=True)
     assert (sample.heard_s, sample.is_again, sample.is_stamped) == (5.0, True, True)
 
 

@@ -4,7 +4,6 @@ import ast
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import PATIENCE_S, Listener
+from agents import PATIENCE_S, Listener, command
 from mosquitto import Mosquitto, find_mosquitto
 
 import edgernn_device
@@ -73,19 +72,9 @@ def agent_as_service(
         "[output]\nhealth_every_s = 0.2\n"
         f'[broker]\naddress = "{broker.address}"\nuser = "{NODE}"\n{line}\n'
     )
-    process = subprocess.Popen(
-        [sys.executable, "-X", "dev", "-m", "edgernn", "agent", str(folder / "agent.toml")],
-        env=environment,
-        cwd="/",
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    words = ("agent", str(folder / "agent.toml"))
+    with command(*words, python=("-X", "dev"), env=environment, cwd="/") as process:
         yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("by", ["environment", "file"])

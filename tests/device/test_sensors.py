@@ -114,7 +114,7 @@ def test_an_infinite_value_is_missing_in_any_range() -> None:
 
 def test_a_channel_that_no_longer_comes_is_silent_until_it_comes() -> None:
     pair = Pair(silent_after=10).send([1] + [NAN] * 20 + [2])
-    assert pair.edges == [(SILENT, True, 10, 1), (SILENT, False, 22, 1)]
+    assert pair.edges == [(SILENT, True, 11, 1), (SILENT, False, 22, 1)]
 
 
 def test_a_channel_that_never_came_is_silent_from_the_first_sample_on() -> None:

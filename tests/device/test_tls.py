@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from mosquitto import Mosquitto, find_mosquitto
 
@@ -167,7 +168,36 @@ def test_a_key_of_another_certificate_is_refused(files: Files) -> None:
     access = Access(
         address=BrokerAddress("h", 1, tls=True), ca_file=files.ca(), cert_file=cert, key_file=key
     )
-    with pytest.raises(EdgernnError, match=r"not usable for TLS: .*key values mismatch"):
+    with pytest.raises(EdgernnError, match=r"other\S*: is not the key of \S*agent"):
+        access.tls_context()
+
+
+@pytest.mark.parametrize(
+    ("which", "sentence"),
+    [
+        ("ca_file", "expected certificates in PEM"),
+        ("cert_file", "expected a certificate in PEM"),
+        ("key_file", "expected a private key in PEM"),
+    ],
+)
+def test_a_file_of_something_else_is_refused_by_its_name(
+    files: Files, tmp_path: Path, which: str, sentence: str
+) -> None:
+    cert, key = files.issue("agent")
+    other = tmp_path / "other.txt"
+    other.write_text("no PEM\n")
+    access = Access(
+        address=BrokerAddress("h", 1, tls=True), ca_file=files.ca(), cert_file=cert, key_file=key
+    )
+    access = msgspec.structs.replace(access, **{which: other})
+    with pytest.raises(EdgernnError, match=f"other.txt: {sentence}"):
+        access.tls_context()
+
+
+def test_a_certificate_without_its_key_asks_for_the_key_file(files: Files) -> None:
+    cert, _ = files.issue("agent")
+    access = Access(address=BrokerAddress("h", 1, tls=True), ca_file=files.ca(), cert_file=cert)
+    with pytest.raises(EdgernnError, match="expected a private key in PEM; give key_file"):
         access.tls_context()
 
 
