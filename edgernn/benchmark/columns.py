@@ -58,7 +58,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = MappingProxyType(
             Column("windows", "windows", 0, "Labelled."),
             Column("found", "found", 0, "Windows with a detection, at the standard threshold."),
             Column("false_rows", "false rows", 0, "Detections outside windows, at the same."),
-            Column("threshold", "threshold", 3, "The standard one, on `anomaly_score`."),
+            Column("threshold", "threshold", 3, "The standard one, on anomaly_score."),
             *BUDGET,
         ),
         "skab": (

@@ -28,6 +28,8 @@ class Page:
     """Of the first method, whose scores are drawn."""
     alarms: Mapping[str, Sequence[Bools]]
     """Of all methods, by name: (T,) of each series."""
+    quiet: int
+    """Rows in which a score had to be beaten to count again; 0 = every score counts."""
 
 
 def write_page(path: Path, page: Page) -> None:

@@ -112,7 +112,7 @@ def benchmark(
             method.name: [one.is_on for one in of_all[:known]]
             for method, of_all in zip(methods, said, strict=True)
         }
-        write_page(report, Page(corpus, folder.resolve().name, rows, drawn, alarms))
+        write_page(report, Page(corpus, folder.resolve().name, rows, drawn, alarms, quiet))
 
 
 def _methods(
