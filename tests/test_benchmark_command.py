@@ -5,6 +5,7 @@ import html
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -358,3 +359,18 @@ def test_a_refusal_in_another_process_keeps_its_sentence(tmp_path: Path) -> None
     path.write_text("\n".join(path.read_text().splitlines()[:150]) + "\n")
     with pytest.raises(EdgernnError, match=r"fans/quiet.csv: z-score needs 220 rows"):
         run("nab", folder, "--detector", "z-score", "--workers", 2)
+
+
+def test_nothing_behind_the_rows_to_learn_from_is_learnt(tmp_path: Path) -> None:
+    series = read_corpus("nab", write_nab(tmp_path)).series[0]
+    assert series.time_s is not None
+    later = np.arange(len(series.x)) >= series.first_rows
+    other = replace(
+        series,
+        x=np.where(later[:, None], np.float32(99), series.x),
+        time_s=np.where(later, series.time_s + 1e6, series.time_s),
+    )
+    one, two = (detectors.learnt_recording(each).tracks[0] for each in (series, other))
+    assert len(one.x) == series.first_rows
+    np.testing.assert_array_equal(one.x, two.x)
+    np.testing.assert_array_equal(one.time_s, two.time_s)
