@@ -25,6 +25,11 @@ SPARE_ROWS = 20
 """That may be missing from what is calibrated with."""
 
 
+EXPORTS = {"int8": "", "none": "float32 weights, for with int8 ones the export is refused"}
+"""Tried in turn, with what somebody who reads the figures has to know then."""
+NO_EXPORT = "says nothing, for its export is refused with int8 and with float32 weights"
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """Train on what a series gives to learn from, export, stream through the device's engine."""
@@ -45,21 +50,19 @@ class Trained:
         the note says so, or that only float32 weights decide as it does."""
         torch.set_num_threads(self.config.training.threads)
         run, _ = train(self.config, learnt_recording(series), name=series.name)
-        notes = []
-        for quantization in ("int8", "none"):
+        for quantization, note in EXPORTS.items():
             try:
                 artefact, _ = build_artefact(run, quantization=quantization)
-            except RefusedError as exc:
-                notes.append(f"{quantization} {str(exc).splitlines()[0]}")
+            except RefusedError:
                 continue
-            return replace(self._streamed(artefact, series), note="; ".join(notes))
+            return replace(self._streamed(artefact, series), note=note)
         rule = run.card.alarm
         return Said(
             score=np.full(len(series.x), np.nan),
             threshold=1.0,
             is_on=np.zeros(len(series.x), bool),
             asked_per_s=parse_budget(self.budget or rule.false_alarms),
-            note="; ".join(notes),
+            note=NO_EXPORT,
         )
 
     def _streamed(self, artefact: bytes, series: Series) -> Said:
