@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,8 +116,10 @@ class Agent:
         self._metrics = _open_metrics(config)
         self._metrics_s = float("-inf")
 
-    def run(self, stop: threading.Event) -> None:
-        """Connect, then score and publish until `stop`.
+    def run(
+        self, stop: threading.Event, *, is_replaced: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Connect, then score and publish until `stop`, or until another takes its place.
 
         Raises EdgernnError if the broker cannot be reached at first, RuntimeError if the network
         thread died. Ends the process if that or this thread hangs.
@@ -125,7 +127,7 @@ class Agent:
         self._recall()
         try:
             self._link.start(timeout_s=self._config.broker.start_timeout_s)
-            self._work(stop)
+            self._work(stop, is_replaced)
         finally:
             self._keeper.close(time.monotonic())
 
@@ -140,7 +142,7 @@ class Agent:
         if names:
             logger.info("%d stream(s) go on where they ended", len(names))
 
-    def _work(self, stop: threading.Event) -> None:
+    def _work(self, stop: threading.Event, is_replaced: Callable[[], bool]) -> None:
         logger.info(
             "%s: %s, %s, samples from %s",
             self._topics.node,
@@ -150,10 +152,11 @@ class Agent:
         )
         self._notifier.ready()
         beats = {"the worker": lambda: self._beat_s, "the network": lambda: self._link.beat_s}
+        goes_on = False
         try:
             self._say_health()
             with Supervisor(beats):
-                while not stop.is_set():
+                while not stop.is_set() and not (goes_on := is_replaced()):
                     self._beat_s = time.monotonic()
                     self._look_at_link()
                     if messages := self._drain():
@@ -162,7 +165,8 @@ class Agent:
                         self._take_due()
                     self._look_at_clocks()
         finally:
-            self._notifier.stopping()
+            if not goes_on:
+                self._notifier.stopping()
             self._say_health()
             left = self._link.stop()
             if self._metrics is not None:

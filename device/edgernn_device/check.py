@@ -24,9 +24,8 @@ from edgernn_device.address import Access
 from edgernn_device.config import AgentConfig
 from edgernn_device.intake import Intake
 from edgernn_device.link import Link, Message
-from edgernn_device.loading import prove_engine
+from edgernn_device.loading import check_fit, prove_engine
 from edgernn_device.payload import PayloadError
-from edgernn_device.tasks import make_task
 from edgernn_device.topics import TopicError
 
 LISTEN_S = 2.0
@@ -109,10 +108,8 @@ def _check_artefact(
     engine, found = prove_engine(config, base=base, where=where)
     card = engine.card
     with ending_with(Exit.SETTINGS):
-        config.stream_rule(card)
-        config.silence(card)
+        task = check_fit(config, engine, where=where)
         heard.expect(config.intake(card, where=where), card)
-        task = make_task(config, engine, where=where)
     signed = (
         f"signed by key {engine.signed_by}, which is trusted"
         if config.trusted_keys

@@ -158,9 +158,10 @@ def agent(
 ) -> None:
     """Run an artefact over MQTT and publish what it finds, until SIGTERM or Ctrl-C.
 
-    Takes a configuration file (see agent.example.toml), or an artefact and options. Ends with 0
-    when stopped, 2 for the file or an option, 3 for the broker, 4 for the artefact, 5 for the
-    folder it keeps its state in.
+    Takes a configuration file (see agent.example.toml), or an artefact and options. SIGHUP reads
+    them again; what is wrong with them is said, and the old ones keep running. Ends with 0 when
+    stopped, 2 for the file or an option, 3 for the broker, 4 for the artefact, 5 for the folder it
+    keeps its state in.
     """
     said: dict[str, dict[str, Any]] = {
         "": {"node": node, "trusted_keys": _from_here(trusted_keys) or None},
@@ -178,12 +179,22 @@ def agent(
     start_logging(log_format)
     with failures_as_lines(log_format):
         from edgernn_device.agent import Agent
-        from edgernn_device.loading import load_engine
+        from edgernn_device.loading import check_fit, load_engine
+        from edgernn_device.reload import Loaded, Reload
 
-        config, base = _agent_config(source, said)
-        engine = load_engine(config, base=base, where=str(source))
-        with stop_on_signals() as stop:
-            Agent(config, engine, base=base, where=str(source)).run(stop)
+        base, where = _base(source), str(source)
+
+        def load() -> Loaded:
+            config = _agent_config(source, said)
+            engine = load_engine(config, base=base, where=where)
+            with ending_with(Exit.SETTINGS):
+                check_fit(config, engine, where=where)
+            return Loaded(config, engine)
+
+        reload = Reload(load)
+        with stop_on_signals() as stop, reload.on_signal():
+            while not stop.is_set():
+                Agent(*reload.loaded, base=base, where=where).run(stop, is_replaced=reload.is_due)
 
 
 def _check(source: Path, said: dict[str, dict[str, Any]]) -> Exit:
@@ -192,28 +203,31 @@ def _check(source: Path, said: dict[str, dict[str, Any]]) -> Exit:
 
     logging.getLogger("edgernn_device").setLevel(logging.CRITICAL)  # the findings say it all
     try:
-        config, base = _agent_config(source, said)
+        config = _agent_config(source, said)
     except EdgernnError as exc:
         click.echo(Finding("FAIL", "config", str(exc)))
         return exc.exit_code
     code = Exit.DONE
-    for finding in check(config, base=base, where=str(source)):
+    for finding in check(config, base=_base(source), where=str(source)):
         click.echo(finding)
         code = code or finding.code
     return code
 
 
-def _agent_config(source: Path, said: dict[str, dict[str, Any]]) -> tuple[Any, Path]:
-    """The file's settings with what the command line says otherwise, and where its files are."""
+def _agent_config(source: Path, said: dict[str, dict[str, Any]]) -> Any:
+    """The file's settings with what the command line says otherwise."""
     from edgernn_device.config import AgentConfig
 
     if source.suffix == ".toml":
-        config, base = read_settings(source, AgentConfig), source.parent
-    elif source.suffix == ".onnx" or source.is_dir():
-        config, base = AgentConfig(model=str(source)), Path()
-    else:
-        raise EdgernnError(f"{source}: expected an agent's .toml, or an .onnx of `edgernn export`")
-    return _override(config, said), base
+        return _override(read_settings(source, AgentConfig), said)
+    if source.suffix == ".onnx" or source.is_dir():
+        return _override(AgentConfig(model=str(source)), said)
+    raise EdgernnError(f"{source}: expected an agent's .toml, or an .onnx of `edgernn export`")
+
+
+def _base(source: Path) -> Path:
+    """The folder that files named in an agent's settings are relative to."""
+    return source.parent if source.suffix == ".toml" else Path()
 
 
 def _from_here(trusted_keys: tuple[str, ...]) -> list[str]:

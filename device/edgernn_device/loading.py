@@ -6,6 +6,8 @@ from pathlib import Path
 from edgernn.errors import Exit, ending_with
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
+from edgernn_device.monitor import Task
+from edgernn_device.tasks import make_task
 from edgernn_device.trust import admit, read_artefact
 from edgernn_device.verify import Verified, verify, verify_once
 
@@ -23,6 +25,15 @@ def load_engine(config: AgentConfig, *, base: Path, where: str) -> Engine:
     if found is not None:
         logger.info("%s: %s", config.model, found)
     return engine
+
+
+def check_fit(config: AgentConfig, engine: Engine, *, where: str) -> Task:
+    """What the artefact and the file make together. Raises EdgernnError if the file asks for what
+    this artefact does not do."""
+    config.stream_rule(engine.card)
+    config.silence(engine.card)
+    config.intake(engine.card, where=where)
+    return make_task(config, engine, where=where)
 
 
 def prove_engine(config: AgentConfig, *, base: Path, where: str) -> tuple[Engine, Verified]:

@@ -37,8 +37,9 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.raise_signal(number)
 
     def wait() -> None:
-        if ours.recv(1) != ENOUGH:
-            stop.set()
+        while (heard := ours.recv(1)) != ENOUGH:
+            if heard[0] in numbers:
+                stop.set()
 
     thread = threading.Thread(target=wait, name="edgernn-signals", daemon=True)
     thread.start()

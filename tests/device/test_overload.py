@@ -86,9 +86,9 @@ def test_ten_times_too_much_leaves_memory_flat_every_message_counted_and_soon_fo
 ) -> None:
     if find_mosquitto() is None:
         pytest.skip("no mosquitto on the PATH or in /usr/sbin")
-    options = ["max_queued_messages 1000"]
+    options: tuple[str, ...] = ("max_queued_messages 1000",)
     if qos and when_full != "stop-reading":
-        options.append("max_inflight_messages 2000")  # with 20 the inbox is never full
+        options += ("max_inflight_messages 2000",)  # with 20 the inbox is never full
     small = f'[input]\nqos = {qos}\ninbox = {INBOX}\nwhen_full = "{when_full}"\n'
     with (
         Mosquitto(tmp_path, options=options) as broker,
@@ -111,8 +111,8 @@ def test_ten_times_too_much_leaves_memory_flat_every_message_counted_and_soon_fo
         given_up = health["dropped"][counted]
         with capsys.disabled():
             print(
-                f"\n| {when_full}, QoS {qos} | {flood.sent:,} | {health['messages']:,} | {given_up:,} "
-                f"| {before_mb:.1f} | {after_mb:.1f} | {recovered_s:.1f} s |"
+                f"\n| {when_full}, QoS {qos} | {flood.sent:,} | {health['messages']:,} "
+                f"| {given_up:,} | {before_mb:.1f} | {after_mb:.1f} | {recovered_s:.1f} s |"
             )
     assert given_up > flood.sent / 2  # it was too much
     assert after_mb - before_mb < ALLOWED_GROWTH_MB

@@ -13,7 +13,10 @@ from samples import read_samples
 from wire_format import field
 
 from edgernn.errors import EdgernnError, Exit
+from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
+from edgernn_device.loading import load_engine
+from edgernn_device.reload import Loaded, Reload
 from edgernn_device.signature import ENTRY_BYTES, PublicKey, Signature, split
 from edgernn_device.trust import Trust
 
@@ -288,6 +291,32 @@ def test_the_commands_make_a_key_sign_and_check(
         assert (refused.returncode, refused.stdout) == (Exit.ARTEFACT, "")
         assert refused.stderr.count("\n") == 1
         assert f"signed by key {key.id}, which is not trusted" in refused.stderr
+
+
+def test_at_a_reload_what_no_trusted_key_signed_leaves_the_old_one_running(
+    tmp_path: Path, unsigned: bytes, signed: bytes, seen: list[bytes]
+) -> None:
+    path = tmp_path / "a.onnx"
+    config = AgentConfig(model="a.onnx", trusted_keys=(str(KEY),))
+
+    def load() -> Loaded:
+        return Loaded(config, load_engine(config, base=tmp_path, where="agent.toml"))
+
+    path.write_bytes(signed)
+    reload = Reload(load)
+    running, opened = reload.loaded, len(seen)
+    altered = bytearray(signed)
+    altered[len(altered) // 2] ^= 1
+    for content in (unsigned, sign(unsigned, OTHER), bytes(altered)):
+        path.write_bytes(content)
+        reload.ask()
+        assert not reload.is_due()
+        assert reload.loaded is running
+    assert len(seen) == opened  # nothing of them was parsed
+    path.write_bytes(sign(unsigned + field(2, "another"), PRIVATE))
+    reload.ask()
+    assert reload.is_due()
+    assert reload.loaded.engine.hash != running.engine.hash
 
 
 def test_inspect_names_the_key_of_a_signature_that_it_did_not_check(

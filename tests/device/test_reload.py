@@ -1,0 +1,111 @@
+"""SIGHUP: a new artefact or file takes the place of the old, or is refused while that goes on."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from agents import PATIENCE_S, Listener, command, online, play
+from mosquitto import Mosquitto
+
+PRODUCER = b"\x12\x01x"
+"""Field 2 of an ONNX file once more: the same artefact, and another hash."""
+
+
+@contextmanager
+def service(folder: Path, artefact: Path, broker: Mosquitto) -> Iterator["subprocess.Popen[str]"]:
+    """An agent as systemd runs it: no terminal, files that can be put in place of others."""
+    (folder / "pump.onnx").write_bytes(artefact.read_bytes())
+    settings(folder, broker)
+    words = ("agent", str(folder / "agent.toml"))
+    with command(*words, stdin=subprocess.DEVNULL) as process:
+        yield process
+
+
+def settings(folder: Path, broker: Mosquitto, *, more: str = "") -> None:
+    (folder / "agent.toml").write_text(
+        'model = "pump.onnx"\nnode = "pi"\n[output]\nhealth_every_s = 0.2\n'
+        f'[store]\npath = "agent.db"\n[broker]\naddress = "{broker.address}"\n{more}'
+    )
+
+
+def model_hash(listener: Listener) -> str:
+    return str(listener.last("edgernn/pi/health")["model_hash"])
+
+
+def test_a_new_artefact_takes_the_place_of_the_old_in_the_same_process(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, healthy_csv: Path
+) -> None:
+    with Listener(mosquitto) as listener, service(tmp_path, artefact, mosquitto) as process:
+        online(listener)
+        old = model_hash(listener)
+        samples = play(mosquitto, healthy_csv, "a")
+        listener.wait_until_scored(samples)
+        (tmp_path / "pump.onnx").write_bytes(artefact.read_bytes() + PRODUCER)
+        process.send_signal(signal.SIGHUP)
+        listener.wait_for(lambda: model_hash(listener) != old, "the old one still runs")
+        listener.wait_for(
+            lambda: listener.last("edgernn/pi/availability") == "online", "not online again"
+        )
+        assert play(mosquitto, healthy_csv, "b") == samples
+        listener.wait_until_scored(samples)  # from 0 on: it counts anew
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+    assert (tmp_path / "agent.db.other-model").exists()
+
+
+@pytest.mark.parametrize(
+    ("artefact_end", "more", "sentence"),
+    [
+        (None, "", "pump.onnx: "),
+        (b"", "keepalive_s = 1\n", "keepalive_s: expected 2–65535, got 1"),
+        (b"", '[input]\nmap = { flwo = "a.b" }\n', "input.map.flwo: no such channel"),
+    ],
+    ids=["torn artefact", "wrong file", "file of another artefact"],
+)
+def test_what_is_wrong_is_said_and_the_old_one_keeps_running(
+    tmp_path: Path,
+    mosquitto: Mosquitto,
+    artefact: Path,
+    healthy_csv: Path,
+    artefact_end: bytes | None,
+    more: str,
+    sentence: str,
+) -> None:
+    with Listener(mosquitto) as listener, service(tmp_path, artefact, mosquitto) as process:
+        online(listener)
+        old = model_hash(listener)
+        whole = artefact.read_bytes()
+        torn = whole[: len(whole) // 2] if artefact_end is None else whole + artefact_end
+        (tmp_path / "pump.onnx").write_bytes(torn)
+        settings(tmp_path, mosquitto, more=more)
+        process.send_signal(signal.SIGHUP)
+        samples = play(mosquitto, healthy_csv, "a")
+        listener.wait_until_scored(samples)
+        assert model_hash(listener) == old
+        assert listener.messages["edgernn/pi/availability"] == ["online"]
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    (line,) = (line for line in said.splitlines() if "the old one keeps running" in line)
+    assert sentence in line
+
+
+def test_streams_go_on_where_only_the_file_has_changed(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, healthy_csv: Path
+) -> None:
+    with Listener(mosquitto) as listener, service(tmp_path, artefact, mosquitto) as process:
+        online(listener)
+        listener.wait_until_scored(play(mosquitto, healthy_csv, "a"))
+        settings(tmp_path, mosquitto, more='[alarm]\nfalse_alarms = "1/day"\n')
+        process.send_signal(signal.SIGHUP)
+        listener.wait_for(
+            lambda: listener.last("edgernn/pi/health")["samples"] == 0, "not begun again"
+        )
+        assert listener.last("edgernn/pi/health")["streams"] == 1
+        process.send_signal(signal.SIGHUP)
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert "1 stream(s) go on where they ended" in said
