@@ -70,25 +70,18 @@ def rows_of(
     of its fault-free ones, which only false alarms are counted of."""
     files = judged(corpus, said, quiet=quiet)
     together, each = MEASURES[corpus.benchmark](files)
-    quiet_times = [_false_alarms(one) for one in files]
-    more = [
-        _false_alarms(
-            Judged(s, Truth(np.zeros(len(s.x), bool), (), len(s.learnable)), one, one.score)
-        )
-        for s, one in zip(corpus.healthy, healthy, strict=True)
+    healthy_files = [
+        Judged(series, Truth(np.zeros(len(series.x), bool), (), 0), one, one.score)
+        for series, one in zip(corpus.healthy, healthy, strict=True)
     ]
+    every = [*files, *healthy_files]
+    false = [_false_alarms(one) for one in every]
     asked_per_s = said[0].asked_per_s
-    rows = [
-        Row(
-            method=method,
-            file="",
-            figures=together | _budget([*quiet_times, *more], asked_per_s),
-        )
-    ]
-    names = [one.series.name for one in files] + [series.name for series in corpus.healthy]
-    figures = [*each, *({} for _ in more)]
-    for name, found, false in zip(names, figures, [*quiet_times, *more], strict=True):
-        rows.append(Row(method=method, file=name, figures=found | _budget([false], asked_per_s)))
+    rows = [Row(method=method, file="", figures=together | _budget(false, asked_per_s))]
+    found = [*each, *({} for _ in healthy_files)]
+    for one, figures, alarms in zip(every, found, false, strict=True):
+        figures = figures | _budget([alarms], asked_per_s)
+        rows.append(Row(method=method, file=one.series.name, figures=figures))
     return rows
 
 
