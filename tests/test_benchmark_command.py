@@ -230,20 +230,14 @@ def test_a_series_is_scored_as_the_agent_scores_it_sample_by_sample(
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The command as a user runs it, with a training file, on a NAB-like folder."""
+    """A training file on a NAB-like folder."""
     folder = tmp_path_factory.mktemp("trained")
     write_nab(folder / "in")
     (folder / "small.toml").write_text(TRAINING_FILE)
-    words = "benchmark nab in --detector small.toml --detector always-on --scores s --keep k"
-    done = subprocess.run(
-        [sys.executable, "-m", "edgernn", *words.split(), "--table", "t.csv", "--report", "r.html"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    assert list(printed(done.stdout))[-2:] == ["small", "always-on"]
+    detectors = ("--detector", folder / "small.toml", "--detector", "always-on")
+    places = ("--scores", folder / "s", "--keep", folder / "k", "--table", folder / "t.csv")
+    done = run("nab", folder / "in", *detectors, *places)
+    assert list(printed(done.output))[-2:] == ["small", "always-on"]
     return folder
 
 
@@ -349,8 +343,10 @@ def test_an_artefact_for_other_channels_is_refused_before_anything_is_scored(
 
 
 def test_several_processes_say_what_one_says(tmp_path: Path) -> None:
-    words = ("nab", write_nab(tmp_path), "--detector", "z-score", "--detector", "random")
-    assert run(*words, "--workers", 2).output == run(*words).output
+    words = ("nab", str(write_nab(tmp_path)), "--detector", "z-score", "--detector", "random")
+    command = [sys.executable, "-m", "edgernn", "benchmark", *words, "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout == run(*words).output
 
 
 def test_a_refusal_in_another_process_keeps_its_sentence(tmp_path: Path) -> None:
