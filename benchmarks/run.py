@@ -27,6 +27,7 @@ BENCHMARKS = (
     "quantization",
     "growth",
     "recording",
+    "detection",
 )
 PACKAGES = ("edgernn", "onnxruntime", "numpy", "paho-mqtt", "torch", "polars")
 
