@@ -4,12 +4,13 @@ VENV ?= .venv
 BASE_VENV ?= $(VENV)-base
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_DATA ?= ../shared/data
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help setup demo test lint base pretrained bench soak overload fuzz clean
 
 help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 setup: $(READY)  ## the environment, with the command edgernn in $(VENV)/bin
 	@echo "ready: source $(BIN)/activate"
@@ -40,6 +41,18 @@ pretrained: $(READY)  ## the artefact that comes with edgernn, made anew, byte f
 
 bench: $(READY)  ## speed and memory, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py
+
+BENCHES := bench-nab bench-skab bench-smd bench-gecco
+bench-gecco: BENCH_FOLDER := gecco2018
+.PHONY: $(BENCHES)
+$(BENCHES): bench-%: $(READY)  # a public set each, from $(BENCH_DATA): table, page and scores in build/benchmark
+	mkdir -p build/benchmark
+	$(BIN)/edgernn benchmark $* $(BENCH_DATA)/$(or $(BENCH_FOLDER),$*) --table build/benchmark/$*.csv \
+		--report build/benchmark/$*.html --scores build/benchmark/$* >build/benchmark/$*.md
+	cp build/benchmark/$*.md benchmarks/tables/$*.md
+	cat build/benchmark/$*.md
+
+bench-sets: $(BENCHES)  ## detection on NAB, SKAB, SMD and GECCO, beside plain methods
 
 overload: $(READY)  ## five minutes of ten times too much, for each policy
 	EDGERNN_OVERLOAD_S=300 $(BIN)/pytest -q tests/device/test_overload.py -k ten_times

@@ -28,6 +28,7 @@ BENCHMARKS = (
     "quantization",
     "growth",
     "recording",
+    "detection",
 )
 PACKAGES = ("edgernn", "onnxruntime", "numpy", "paho-mqtt", "torch", "polars")
 

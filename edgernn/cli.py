@@ -32,6 +32,9 @@ COMMANDS = {
     "evaluate": Command(
         "edgernn.evaluation.command:evaluate", "Score a recording; metrics and a report.", "train"
     ),
+    "benchmark": Command(
+        "edgernn_export.benchmark.command:benchmark", "Measure detectors on public sets.", "export"
+    ),
     "export": Command(
         "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"
     ),

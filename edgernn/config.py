@@ -106,7 +106,7 @@ class TrainingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             "l2": (0.0, 1.0),
             "hide": (0.0, 0.9),
             "validation": (0.05, 0.45),
-            "calibration": (0.05, 0.45),
+            "calibration": (0.05, 0.6),
             "memory_gb": (0.0, 1e6),
             "threads": (1, 1024),
             "seed": (0, 2**63 - 1),

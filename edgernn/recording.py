@@ -104,7 +104,7 @@ def read_recording(
     """
     if period_s is not None and not 0 < period_s < float("inf"):
         raise EdgernnError(f"period_s: expected seconds above 0, got {period_s}")
-    data = _read_bytes(path)
+    data = read_bytes(path)
     table, layout = (
         _read_csv(path, data, columns) if _is_csv(path) else _read_parquet(path, data, columns)
     )
@@ -242,7 +242,8 @@ def _is_csv(path: Path) -> bool:
     return False
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """A file's content, unpacked if its name ends in .gz. Raises EdgernnError where it has none."""
     try:
         data = path.read_bytes()
         if path.suffix.lower() == ".gz":

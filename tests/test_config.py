@@ -56,7 +56,7 @@ def test_every_key_written_down_reads_back_the_same(tmp_path: Path) -> None:
         ("training", "clip_norm = 0", "clip_norm: expected 1e-06–"),
         ("training", "hide = 0.95", "hide: expected 0–0.9, got 0.95"),
         ("training", "validation = 0.04", "validation: expected 0.05–0.45, got 0.04"),
-        ("training", "calibration = 0.5", "calibration: expected 0.05–0.45, got 0.5"),
+        ("training", "calibration = 0.7", "calibration: expected 0.05–0.6, got 0.7"),
         ("training", "seed = -1", "seed: expected 0–"),
         ("training", "l1 = -1", "l1: expected 0–1, got -1"),
         ("training", "l2 = 2", "l2: expected 0–1, got 2"),

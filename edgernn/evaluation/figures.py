@@ -80,7 +80,7 @@ def draw_stream(card: Card, scored: ScoredTrack, limits: Limits, *, columns: int
             ncols=5,
             frameon=False,
         )
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
 def draw_alarm(card: Card, scored: ScoredTrack, limits: Limits, rows: slice) -> str:
@@ -115,7 +115,7 @@ def draw_alarm(card: Card, scored: ScoredTrack, limits: Limits, rows: slice) -> 
         below.grid(False)
         below.set_xlabel("time, UTC")
         figure.colorbar(mesh, ax=below, label="part of\nthe score", aspect=8, pad=0.01)
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
 def draw_curves(ranking: Ranking, metrics: Metrics) -> str:
@@ -149,7 +149,7 @@ def draw_curves(ranking: Ranking, metrics: Metrics) -> str:
         for axes, where in ((left, "lower left"), (right, "lower right")):
             axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
             axes.legend(loc=where, framealpha=0.9, edgecolor="none")
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
 def _shade_faults(axes: Axes, scored: ScoredTrack, columns: int) -> None:
@@ -201,7 +201,7 @@ def _thinned(
     return x[keep], y[keep]
 
 
-def _to_svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
     """The figure as an <svg> element for a page: no ids that two pictures could share, points to a
     tenth of a point."""
     file = io.StringIO()

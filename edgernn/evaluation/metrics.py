@@ -7,8 +7,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgernn.evaluation.curves import Ranking, rank, soft_width, vus_pr
+from edgernn.evaluation.curves import Ranking, rank
 from edgernn.evaluation.evaluate import ScoredTrack
+from edgernn.evaluation.quadrants import Quadrants, count, share
+from edgernn.evaluation.vus import soft_width, vus_pr
 
 FALSE = "false"
 """The verdict on an alarm outside every fault and its aftermath."""
@@ -129,7 +131,7 @@ def measure(scored: Sequence[ScoredTrack], *, aftermath_s: float) -> Metrics:
     counts = np.isfinite(rows.score)
     healthy_s = sum(_duration(one, ~_excused(one, one.track.time_s, aftermath_s)) for one in scored)
     scored_s = sum(_duration(one, np.ones(len(one.score), bool)) for one in scored)
-    _, fp, fn, _ = quadrants = _quadrants(rows)
+    quadrants = _quadrants(rows)
     kinds = [
         Kind(
             label=label,
@@ -144,11 +146,11 @@ def measure(scored: Sequence[ScoredTrack], *, aftermath_s: float) -> Metrics:
         scored_hours=scored_s / 3600,
         healthy_hours=healthy_s / 3600 if has_labels else None,
         alarms=alarms,
-        alarms_per_day=_share(alarms, scored_s / DAY_S),
+        alarms_per_day=share(alarms, scored_s / DAY_S),
         false_alarms=false if has_labels else None,
-        false_alarms_per_day=_share(false, healthy_s / DAY_S) if has_labels else None,
-        false_alarm_rate=_share(fp, fp + quadrants[3]) if has_labels else None,
-        missed_alarm_rate=_share(fn, fn + quadrants[0]) if has_labels else None,
+        false_alarms_per_day=share(false, healthy_s / DAY_S) if has_labels else None,
+        false_alarm_rate=quadrants.false_alarm_rate if has_labels else None,
+        missed_alarm_rate=quadrants.missed_alarm_rate if has_labels else None,
         vus_window=width,
         kinds=tuple(kinds),
         faults=tuple(found),
@@ -173,7 +175,7 @@ def _detection(rows: Rows, found: list[FaultFound] | None, width: int) -> dict[s
     """The fields of `Detection`; `found` None = there are no labels."""
     if found is None:
         return dict.fromkeys(Detection.__struct_fields__)
-    tp, fp, fn, _ = _quadrants(rows)
+    quadrants = _quadrants(rows)
     delays = [fault.delay_s for fault in found if fault.delay_s is not None]
     outcomes = [fault.outcome for fault in found]
     unscored = outcomes.count("unscored")
@@ -184,9 +186,9 @@ def _detection(rows: Rows, found: list[FaultFound] | None, width: int) -> dict[s
         "on_already": outcomes.count("on_already"),
         "faults_unscored": unscored,
         "median_delay_s": float(np.median(delays)) if delays else None,
-        "precision": _share(tp, tp + fp),
-        "recall": _share(tp, tp + fn),
-        "f1": _share(2 * tp, 2 * tp + fp + fn),
+        "precision": quadrants.precision,
+        "recall": quadrants.recall,
+        "f1": quadrants.f1,
         "vus_pr": vus_pr(rows.score, rows.faulty, window=width),
         **{
             name: None if ranking is None else getattr(ranking, name)
@@ -195,12 +197,10 @@ def _detection(rows: Rows, found: list[FaultFound] | None, width: int) -> dict[s
     }
 
 
-def _quadrants(rows: Rows) -> tuple[int, int, int, int]:
-    """TP, FP, FN, TN over rows with a score."""
-    counts, on, faulty = np.isfinite(rows.score), rows.is_on, rows.faulty
-    pairs = ((on, faulty), (on, ~faulty), (~on, faulty), (~on, ~faulty))
-    tp, fp, fn, tn = (int((counts & a & b).sum()) for a, b in pairs)
-    return tp, fp, fn, tn
+def _quadrants(rows: Rows) -> Quadrants:
+    """Over rows with a score."""
+    counts = np.isfinite(rows.score)
+    return count(rows.is_on[counts], rows.faulty[counts])
 
 
 def _faults(one: ScoredTrack) -> list[FaultFound]:
@@ -266,7 +266,3 @@ def _duration(one: ScoredTrack, rows: Bools) -> float:
     time_s = one.track.time_s
     period_s = float(np.median(np.diff(time_s))) if len(time_s) > 1 else 0.0
     return float((rows & np.isfinite(one.score)).sum()) * period_s
-
-
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole else None

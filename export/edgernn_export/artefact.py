@@ -24,6 +24,10 @@ SPARE = 0.5
 """Share of the tolerance: where the proof of an artefact finds more, a finer one is tried."""
 
 
+class RefusedError(EdgernnError):
+    """What the proof found is not to be shipped."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """What every artefact of a run is made from."""
@@ -59,7 +63,7 @@ def build_candidates(source: Source, quantization: str) -> Iterator[Candidate]:
 def build_artefact(run: Run, *, quantization: str) -> tuple[bytes, Proof]:
     """The bytes of a proven artefact, and the proof.
 
-    `quantization` is one of `QUANTIZATIONS`. Raises EdgernnError listing every deviation if the
+    `quantization` is one of `QUANTIZATIONS`. Raises RefusedError listing every deviation if the
     device's engine does not decide as the trained model does.
     """
     source = Source(run, build_graph(run.model), MappingProxyType({}))
@@ -72,16 +76,16 @@ def build_artefact(run: Run, *, quantization: str) -> tuple[bytes, Proof]:
 
 
 def accepted(candidate: Candidate) -> tuple[bytes, Proof]:
-    """Artefact and proof. Raises EdgernnError listing every deviation that was not allowed."""
+    """Artefact and proof. Raises RefusedError listing every deviation that was not allowed."""
     hint = "; try --quantize none" if candidate.quantization != "none" else ""
     return candidate.artefact, accepted_proof(candidate.proof, hint)
 
 
 def accepted_proof(proof: Proof, hint: str = "") -> Proof:
-    """The proof. Raises EdgernnError, with a hint, listing every deviation that was not allowed."""
+    """The proof. Raises RefusedError, with a hint, listing every deviation that was not allowed."""
     if proof.failures:
         lines = "\n  ".join(map(str, proof.failures))
-        raise EdgernnError(
+        raise RefusedError(
             "refused: the exported graph does not decide as the trained model does; no file written"
             f"{hint}\n  {lines}"
         )

@@ -53,7 +53,8 @@ def measure_moments(model: onnx.ModelProto, x: Floats) -> dict[str, NDArray[np.f
         for item in session.get_inputs()
         if item.name != "x"
     }
-    values = dict(zip(sorted(inner), session.run(sorted(inner), feeds), strict=True)) | {"x": x}
+    found = session.run(sorted(inner), feeds) if inner else []  # it takes no empty list for none
+    values = dict(zip(sorted(inner), found, strict=True)) | {"x": x}
     return {weight: _moment(values[source]) for weight, source in sources.items()}
 
 

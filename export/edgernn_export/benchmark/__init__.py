@@ -1,0 +1,1 @@
+"""The command benchmark: detectors measured on public sets as they ship."""

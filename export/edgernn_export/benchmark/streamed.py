@@ -1,0 +1,132 @@
+"""A series through an artefact as the agent runs it: order, gaps, warm-up, engine, alarm.
+
+No look-ahead: what is said at a row was said when that row came. Rows go through the graph in
+blocks, which by chunk invariance is the same as one by one.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgernn.alarm import Alarm, Limits
+from edgernn.benchmark.method import Said, rising_times
+from edgernn.benchmark.series import Series
+from edgernn.calibration import parse_budget
+from edgernn.card import AlarmRule, Card
+from edgernn.errors import EdgernnError
+from edgernn_device.engine import Engine
+from edgernn_device.monitor import LONGEST_CHUNK
+from edgernn_device.stream import Step, Stream, StreamRule
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Rows for the engine: those of the series, and bridged ones between them."""
+
+    time_s: Floats
+    """(S,)"""
+    x: NDArray[np.float32]
+    """(S, C)"""
+    starts: tuple[int, ...]
+    """Where the stream starts afresh; the first is 0."""
+    place: NDArray[np.intp]
+    """(B + T,) of each row of `before` and `x`."""
+
+
+def stream_through(engine: Engine, series: Series, *, budget: str | None) -> Said:
+    """Score and alarm of every row. Raises EdgernnError if the channels do not fit.
+
+    A row is one step of the artefact, whatever period it was trained for; its gaps and durations
+    count in periods. `budget`: another than the card's.
+    """
+    card = fitted(engine.card, series)
+    rule = card.alarm
+    if budget is not None:
+        rule = msgspec.structs.replace(rule, false_alarms=budget)
+    limits = Limits.from_rule(rule, card)
+    steps = steps_of(series, card)
+    score, parts = _run(engine, steps, card)
+    is_on = _alarmed(limits, steps, score, delay=card.delay)
+    place = steps.place[len(series.before) :]
+    return Said(
+        score=score[place],
+        threshold=limits.enter,
+        is_on=is_on[place],
+        asked_per_s=parse_budget(rule.false_alarms),
+        parts=parts[place],
+    )
+
+
+def fitted(card: Card, series: Series) -> Card:
+    """The card at the period of the series. Raises EdgernnError if it is for other channels."""
+    if card.task != "anomaly":
+        raise EdgernnError(
+            f'{card.name}: expected an artefact of task "anomaly", got "{card.task}"'
+        )
+    if len(card.channels) != len(series.channels):
+        raise EdgernnError(
+            f"{card.name} has {len(card.channels)} channels, the file {len(series.channels)}"
+        )
+    times = series.period_s / card.period_s
+    alarm = AlarmRule(
+        card.alarm.false_alarms,
+        card.alarm.min_duration_s * times,
+        card.alarm.recover_s * times,
+        card.alarm.cooldown_s * times,
+    )
+    return msgspec.structs.replace(
+        card, period_s=series.period_s, max_gap_s=card.max_gap_s * times, alarm=alarm
+    )
+
+
+def steps_of(series: Series, card: Card) -> Steps:
+    """What the agent's stream makes of the rows, one after the other."""
+    rule = StreamRule(card.period_s, card.warm_up, card.max_gap_s, card.delay)
+    stream, counts = Stream(series.name, 0, rule), Counter[str]()
+    steps: list[Step] = []
+    place = []
+    rows = np.concatenate([series.before, series.x]).tolist()
+    for time_s, x in zip(rising_times(series).tolist(), rows, strict=True):
+        steps += stream.admit(time_s, x, seq=None, counts=counts)
+        place.append(len(steps) - 1)
+    return Steps(
+        np.array([step.time_s for step in steps]),
+        np.array([step.x for step in steps], np.float32),
+        tuple(i for i, step in enumerate(steps) if step.is_fresh),
+        np.array(place),
+    )
+
+
+def _run(engine: Engine, steps: Steps, card: Card) -> tuple[Floats, Floats]:
+    """Scores (S,), NaN in warm-up, and each channel's part of them (S, C)."""
+    stream = engine.add_stream()
+    row = np.array([stream])
+    scores, parts = [], []
+    ends = [*steps.starts[1:], len(steps.x)]
+    for start, end in zip(steps.starts, ends, strict=True):
+        engine.reset(stream)
+        for first in range(start, end, LONGEST_CHUNK):
+            block = steps.x[first : min(first + LONGEST_CHUNK, end), None]  # (≤ 256, 1, C)
+            score, contribution, _ = engine.run(row, block)
+            score[: max(start + card.warm_up - first, 0)] = np.nan
+            scores.append(score[:, 0])
+            parts.append(contribution[:, 0] * score)
+    engine.remove_stream(stream)
+    return np.concatenate(scores).astype(float), np.concatenate(parts).astype(float)
+
+
+def _alarmed(limits: Limits, steps: Steps, score: Floats, *, delay: int) -> NDArray[np.bool_]:
+    """(S,) whether the alarm is on, after each step."""
+    alarm, is_on, fresh = Alarm(limits), np.zeros(len(score), bool), set(steps.starts)
+    about_s = np.concatenate([steps.time_s[:delay], steps.time_s])  # of what a score is about
+    for step, (time_s, value) in enumerate(zip(about_s, score.tolist(), strict=False)):
+        if step in fresh:
+            alarm.reset()
+        alarm.update(float(time_s), value)
+        is_on[step] = alarm.is_on
+    return is_on
