@@ -1,17 +1,10 @@
-"""The artefact that needs no training: what is shipped, any channels, the agent that runs it."""
+"""The artefact that needs no training: one file for any number of channels, as it was proven."""
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
 
-import msgspec
 import numpy as np
 import onnx
 import pytest
-from agents import Listener, online, play
-from agents import agent as agent_process
-from click.testing import CliRunner
-from mosquitto import Mosquitto
 from numpy.typing import NDArray
 from runners import EngineRunner
 
@@ -19,26 +12,14 @@ from edgernn.card import CARD_KEY, MOST_CHANNELS, Binding, decode_card
 from edgernn.errors import EdgernnError
 from edgernn.nets.checks import TorchRunner, check_chunk_invariance, check_same_detector
 from edgernn.nets.general import General
-from edgernn_device.cli import agent, inspect
-from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
-from edgernn_device.golden import GOLDEN_KEY, probed
-from edgernn_device.loading import load_engine
-from edgernn_device.shipped import GENERAL, GENERAL_FILE
-from edgernn_device.trust import admit
+from edgernn_device.golden import GOLDEN_KEY
+from edgernn_device.shipped import GENERAL_FILE
 from edgernn_export.general import build_general
 
 Floats = NDArray[np.float32]
 
 SHIPPED = GENERAL_FILE.read_bytes()
-
-
-def names(channels: int) -> tuple[str, ...]:
-    return tuple(f"c{i}" for i in range(channels))
-
-
-def opened(channels: int, *, period_s: float = 1.0) -> Engine:
-    return Engine(SHIPPED, binding=Binding(names(channels), period_s))
 
 
 def stream(samples: int, channels: int) -> Floats:
@@ -60,10 +41,6 @@ def without_golden(artefact: bytes) -> bytes:
     return content
 
 
-def settings_of(**said: object) -> AgentConfig:
-    return msgspec.convert({"model": GENERAL, "input": said}, AgentConfig)
-
-
 def test_what_is_shipped_is_what_make_pretrained_writes() -> None:
     """If this fails after a change of the detector: `make pretrained`."""
     built, proof = build_general()
@@ -75,130 +52,13 @@ def test_what_is_shipped_is_what_make_pretrained_writes() -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, MOST_CHANNELS])
 def test_one_file_serves_any_number_of_channels(channels: int) -> None:
-    engine = EngineRunner(opened(channels))
+    names = tuple(f"c{i}" for i in range(channels))
+    engine = EngineRunner(Engine(SHIPPED, binding=Binding(names, 1.0)))
     x = stream(500, channels)
     check_same_detector(TorchRunner(General(channels)), engine, x)
     check_chunk_invariance(engine, x, [1, 2, 170, 460])
     said, _ = engine.run(x, engine.fresh(2))
     assert said["score"][450:470].max() > said["score"][420:450].max() + 0.5
-
-
-def test_a_stream_of_eight_channels_remembers_little() -> None:
-    states = opened(8).card.states
-    assert 4 * sum(int(np.prod(state.shape)) for state in states) <= 16_384
-
-
-@pytest.mark.parametrize(
-    ("channels", "period_s", "why"),
-    [
-        (names(65), 1.0, "channels: expected 1–64 names, got 65"),
-        ((), 1.0, "channels: expected 1–64 names, got 0"),
-        (("flow", "heat", "flow"), 1.0, "channels: expected each name once, got flow twice"),
-        (("flow",), 0.0, "period_s: expected seconds above 0, got 0"),
-        (("flow",), float("nan"), "period_s: expected seconds above 0, got nan"),
-    ],
-)
-def test_channels_it_cannot_take_are_refused(
-    channels: Sequence[str], period_s: float, why: str
-) -> None:
-    with pytest.raises(EdgernnError, match=why):
-        Engine(SHIPPED, binding=Binding(tuple(channels), period_s))
-
-
-def test_it_asks_for_its_channels() -> None:
-    with pytest.raises(EdgernnError, match="takes any channels, and was not told which"):
-        Engine(SHIPPED)
-
-
-def test_its_times_are_in_periods() -> None:
-    card = opened(2, period_s=300.0).card
-    assert (card.period_s, card.max_gap_s) == (300.0, 60 * 300.0)
-    assert (card.alarm.recover_s, card.alarm.cooldown_s) == (30 * 300.0, 60 * 300.0)
-    assert card.channel_names == ("c0", "c1")
-
-
-def test_the_memory_of_other_channels_does_not_fit() -> None:
-    assert opened(2).memory_hash == opened(2).memory_hash
-    kept = {opened(2).memory_hash, opened(3).memory_hash, opened(2, period_s=2.0).memory_hash}
-    assert len(kept) == 3
-    assert opened(2).hash == opened(3).hash
-
-
-def test_the_agent_takes_channels_and_period_from_its_file() -> None:
-    config = settings_of(channels=("flow", "heat"), period_s=60.0)
-    engine = load_engine(config, base=Path(), where="agent.toml")
-    assert engine.card.channel_names == ("flow", "heat")
-    assert config.stream_rule(engine.card).warm_up == engine.card.warm_up
-
-
-@pytest.mark.parametrize(
-    ("said", "why"),
-    [
-        ({}, "agent.toml: input.channels: expected for general, which takes any channels"),
-        ({"channels": ("flow",)}, "agent.toml: input.period_s: expected for general"),
-        ({"channels": names(65), "period_s": 1.0}, "agent.toml: input: channels: expected 1–64"),
-    ],
-)
-def test_the_agent_says_what_is_missing(said: dict[str, object], why: str) -> None:
-    with pytest.raises(EdgernnError, match=why):
-        load_engine(settings_of(**said), base=Path(), where="agent.toml")
-
-
-def test_an_artefact_with_channels_of_its_own_takes_no_others(artefact: Path) -> None:
-    for said in ({"channels": ("flow",)}, {"period_s": 2.0}):
-        config = msgspec.convert({"model": str(artefact), "input": said}, AgentConfig)
-        with pytest.raises(EdgernnError, match=f"input.{next(iter(said))}: only for an artefact"):
-            load_engine(config, base=Path(), where="agent.toml")
-    with pytest.raises(EdgernnError, match="names its own channels"):
-        Engine(artefact.read_bytes(), binding=Binding(("flow",), 1.0))
-
-
-def test_an_artefact_with_channels_of_its_own_says_nothing_of_any(artefact: Path) -> None:
-    card = admit(artefact.read_bytes(), where="pump.onnx")
-    assert b"any_channels" not in msgspec.json.encode(card)
-
-
-def test_an_agent_alerts_on_its_first_day(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    generator = np.random.default_rng(0)
-    x = np.array([20.0, 1013.0]) + np.array([0.5, 2.0]) * generator.standard_normal((1500, 2))
-    x[1300:1360, 1] -= 30
-    rows = [f"{1_760_000_000 + t},{a:.3f},{b:.3f}" for t, (a, b) in enumerate(x)]
-    recording = tmp_path / "room.csv"
-    recording.write_text("\n".join(["time,heat,pressure", *rows]))
-    told = '[input]\nchannels = ["heat", "pressure"]\nperiod_s = 1.0'
-    with (
-        Listener(mosquitto) as listener,
-        agent_process(tmp_path, Path(GENERAL), mosquitto, more=told),
-    ):
-        online(listener)
-        listener.wait_until_scored(play(mosquitto, recording, "room"))
-        listener.wait_for(
-            lambda: len(listener.alerts("room")) == 2, "an alert that goes on and off"
-        )
-    first = listener.alerts("room")[0]
-    assert (first["edge"], first["channels"][0]["name"]) == ("on", "pressure")
-
-
-def test_the_command_line_is_enough() -> None:
-    model = ["--model", "general", "--channel", "flow", "--channel", "heat", "--period", "1"]
-    broker = ["--broker", "mqtt://127.0.0.1:1", "--node", "t"]
-    done = CliRunner().invoke(agent, [*model, *broker, "--check"])
-    assert "general: general, 2 channels" in done.output, done.output
-    assert "says the same here of 48 golden samples" in done.output
-
-
-def test_the_command_line_without_any_model_is_refused() -> None:
-    done = CliRunner().invoke(agent, [])
-    assert done.exit_code == 2
-    assert "--model" in done.output
-
-
-def test_inspect_names_no_channels_that_are_not_its_own() -> None:
-    said = CliRunner().invoke(inspect, [str(GENERAL_FILE)]).output
-    assert "any, 1 to 64" in said
-    assert "first" not in said
-    card = json.loads(CliRunner().invoke(inspect, [str(GENERAL_FILE), "--json"]).output)["card"]
-    assert (card["channels"], card["any_channels"]) == ([], MOST_CHANNELS)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +74,3 @@ def test_a_card_that_contradicts_itself_is_damaged(change: dict[str, object], wh
     (text,) = (one.value for one in model.metadata_props if one.key == CARD_KEY)
     with pytest.raises(EdgernnError, match=why):
         decode_card(json.dumps(json.loads(text) | change), where="x.onnx")
-
-
-def test_golden_samples_are_of_three_channels() -> None:
-    assert probed(SHIPPED).card.channel_names == ("first", "second", "third")

@@ -40,9 +40,9 @@ QUIET = {"nab": 288}
     "detectors",
     multiple=True,
     metavar="FILE.toml|NAME",
-    help=f"A training file, {OWN} (the one that comes along), {GENERAL} (not trained), a plain method ("
-    f"{', '.join(BASELINES)}), or {ALL} of these, which is the default. May be given again; the "
-    "first one is drawn.",
+    help=f"A training file, {OWN} (the one that comes along), {GENERAL} (which is not trained), a "
+    f"plain method ({', '.join(BASELINES)}), or {ALL} of these, which is the default. May be "
+    "given again; the first one is drawn.",
 )
 @click.option("--artefact", type=PATH, help="A ready .onnx file for every series, drawn first.")
 @click.option("--protocol", default="", help="smd: official, tsb-ad; gecco: tsb-ad, official.")
