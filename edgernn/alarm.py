@@ -120,6 +120,7 @@ class Alarm:
         if math.isnan(score):
             return None
         limits = self._limits
+        self._since = time_s if self._since == -math.inf else self._since  # the first
         if self.state is AlarmState.OFF and score >= limits.enter:
             self._enter(AlarmState.PENDING, time_s)
             self._onset, self._peak = time_s, score

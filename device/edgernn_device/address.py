@@ -3,6 +3,7 @@
 import logging
 import os
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -110,28 +111,31 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
         for path in wanted:
             if not path.is_file():
                 raise EdgernnError(f"{path}: no such certificate or key file")
+        texts = {path: _pem(path) for path in wanted}
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
-        except OSError as exc:  # ssl.SSLError is one
-            raise EdgernnError(f"{self.ca_file}: expected certificates in PEM ({exc})") from exc
+        except ssl.SSLError as exc:
+            raise EdgernnError(f"{self.ca_file}: expected certificates in PEM") from exc
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.cert_file:
-            self._load_own(context, self.cert_file)
+            self._load_own(context, self.cert_file, texts)
         return context
 
-    def _load_own(self, context: ssl.SSLContext, cert_file: Path) -> None:
+    def _load_own(
+        self, context: ssl.SSLContext, cert_file: Path, texts: Mapping[Path, str]
+    ) -> None:
         secret = self.key_file or cert_file
         _warn_if_open(secret)
         try:
             context.load_cert_chain(cert_file, secret, password=lambda: _refuse_passphrase(secret))
-        except OSError as exc:
-            if "BEGIN CERTIFICATE" not in cert_file.read_text(errors="replace"):
+        except ssl.SSLError as exc:
+            if "BEGIN CERTIFICATE" not in texts[cert_file]:
                 raise EdgernnError(f"{cert_file}: expected a certificate in PEM") from exc
-            if "PRIVATE KEY" not in secret.read_text(errors="replace"):
+            if "PRIVATE KEY" not in texts[secret]:
                 what = "expected a private key in PEM"
                 hint = "" if self.key_file else "; give key_file if that is another file"
                 raise EdgernnError(f"{secret}: {what}{hint}") from exc
-            if isinstance(exc, ssl.SSLError) and exc.reason == "KEY_VALUES_MISMATCH":
+            if exc.reason == "KEY_VALUES_MISMATCH":
                 raise EdgernnError(f"{secret}: is not the key of {cert_file}") from exc
             raise EdgernnError(f"{cert_file}, {secret}: not usable for TLS: {exc}") from exc
 
@@ -152,6 +156,14 @@ def find_credentials(user: str = "", *, password_file: Path | None = None) -> Cr
     if not password or "\n" in password:
         raise EdgernnError(f"{password_file}: expected one line with the password")
     return Credentials(user=user, password=password)
+
+
+def _pem(path: Path) -> str:
+    """What is in a certificate or key file, comments in any encoding included."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError as exc:
+        raise EdgernnError(f"{path}: cannot be read: {exc.strerror}") from exc
 
 
 def _warn_if_open(secret: Path) -> None:

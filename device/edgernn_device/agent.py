@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +15,14 @@ from edgernn_device.health import Counters
 from edgernn_device.inbox import Inbox
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
+from edgernn_device.loading import make_parts
 from edgernn_device.logs import fields
 from edgernn_device.memories import Memories
-from edgernn_device.monitor import Monitor, Outcome
+from edgernn_device.monitor import Outcome
 from edgernn_device.outbox import Outbox
 from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.reporter import Reporter
 from edgernn_device.silence import Hearing
-from edgernn_device.tasks import make_task
 from edgernn_device.voice import Voice
 from edgernn_device.watchdog import FRESH_S, Notifier, Supervisor
 
@@ -48,21 +49,10 @@ class Agent:
 
     def __init__(self, config: AgentConfig, engine: Engine, *, base: Path, where: str) -> None:
         """`base`: folder that files named in `config` are relative to. `where` opens sentences."""
-        card = engine.card
         self._config = config
         self._topics = config.topics
         self._pattern = config.pattern
-        self._intake = config.intake(card, where=where)
-        self._monitor = Monitor(
-            engine,
-            make_task(config, engine, where=where),
-            rule=config.stream_rule(card),
-            max_streams=config.input.max_streams,
-            node=self._topics.node,
-            silence=config.silence(card),
-            odd=config.input.not_a_number,
-            before_2000=config.input.before_2000,
-        )
+        self._intake, self._monitor = make_parts(config, engine, where=where)
         store = config.store
         with ending_with(Exit.STATE):
             self._keeper = Keeper(
@@ -95,7 +85,7 @@ class Agent:
             keepalive_s=config.broker.keepalive_s,
         )
         self._voice = Voice(self._link, self._monitor, self._topics, config.output)
-        self._period_s = card.period_s
+        self._period_s = engine.card.period_s
         self._counters = Counters()
         self._notifier = Notifier()
         self._beat_s = self._health_s = time.monotonic()
@@ -113,6 +103,8 @@ class Agent:
         self._hearing = Hearing(self._beat_s)
         self._at_hand: set[str] = set()
         """Streams of the batch that is being taken."""
+        self._failed_in_a_row = 0
+        """Messages that could not be handled since one could."""
         self._metrics = _open_metrics(config)
         self._metrics_s = float("-inf")
 
@@ -197,15 +189,12 @@ class Agent:
         fresh = self._keeper.without_repeats(messages)
         if len(fresh) < len(messages):
             self._counters.refused["redelivered"] += len(messages) - len(fresh)
-        counts = (self._counters.refused, self._monitor.counts, self._intake.counts)
-        before = [counter.copy() for counter in counts]
+        before = self._tally()
         try:
             self._take(fresh)
         except Exception:
             logger.exception("a batch of %d messages failed", len(fresh))
-            for counter, then in zip(counts, before, strict=True):  # all of it comes again
-                counter.clear()
-                counter.update(then)
+            self._undo(before)
             self._take_one_by_one(fresh)
         for message in messages:
             self._link.ack(message)
@@ -232,13 +221,14 @@ class Agent:
             names = {name for name, _ in samples}
             self._keeper.roll_back(names)
             self._intake.forget_streams(names)
+            self._make_effective(self._monitor.partings(), (), ())
 
     def _score(self, samples: list[tuple[str, RawSample]], messages: list[Message]) -> None:
         """Score, keep, publish."""
         outcome = self._monitor.take(samples, now_s=self._hearing_s())
         for reason, remark in self._monitor.remarks:
-            self._reporter.has_told(reason)
-            logger.warning("%.500s", remark)
+            if not reason or self._reporter.is_first(reason):
+                logger.warning("%.500s", remark)
         self._monitor.remarks.clear()
         changed = [name for name, _ in samples] + self._intake.touched()
         self._make_effective(outcome, changed, messages)
@@ -260,22 +250,40 @@ class Agent:
     def _take_one_by_one(self, messages: list[Message]) -> None:
         """From what was written of their streams, so that what fails again is known: it is set
         aside. Each is written before the next is tried, so that no other is set back by it."""
-        self._keeper.roll_back(self._at_hand)
-        in_a_row = 0
         for message in messages:
             self._beat_s = time.monotonic()
+            before = self._tally()
             try:
                 self._take([message])
                 self._keeper.write()
-                in_a_row = 0
+                self._failed_in_a_row = 0
             except Exception as exc:
-                in_a_row += 1
-                if in_a_row > MOST_POISON:
+                self._failed_in_a_row += 1
+                if self._failed_in_a_row > MOST_POISON:
                     raise
-                self._keeper.roll_back(self._at_hand)
+                self._undo(before)
                 self._intake.forget(message.topic)
                 self._keeper.set_poison_aside(message, repr(exc))
                 self._refuse("poison", message, f"failed twice, set aside: {exc!r}")
+
+    @property
+    def _counts(self) -> Sequence[Counter[str]]:
+        """What the worker counts, by reason."""
+        return (self._counters.refused, self._monitor.counts, self._intake.counts)
+
+    def _tally(self) -> tuple[int, list[Counter[str]]]:
+        """What it has counted so far."""
+        return self._monitor.samples, [counter.copy() for counter in self._counts]
+
+    def _undo(self, before: tuple[int, list[Counter[str]]]) -> None:
+        """The batch at hand failed: all is as it was before, its streams as they were written. But
+        who was let go for it is gone."""
+        self._monitor.samples, counts = before
+        for counter, then in zip(self._counts, counts, strict=True):
+            counter.clear()
+            counter.update(then)
+        self._keeper.roll_back(self._at_hand.union(self._intake.touched()))
+        self._make_effective(self._monitor.partings(), (), ())
 
     def _decode(self, message: Message) -> list[tuple[str, RawSample]]:
         try:
@@ -311,8 +319,7 @@ class Agent:
     def _refuse(self, reason: str, message: Message, detail: str) -> None:
         """Count it; say the first of each kind, so that a flood does not fill the log."""
         self._counters.refused[reason] += 1
-        if self._counters.refused[reason] == 1:
-            self._reporter.has_told(reason)
+        if self._reporter.is_first(reason):
             logger.warning(
                 "%r: %s: %.200s (said once, then counted)",
                 message.topic[:200],

@@ -87,12 +87,11 @@ class Alarms:
 
     def state_of(self, stream: Stream) -> StreamState:
         memory = self._of[stream.name]
-        warming_up = stream.warming_up > 0 and not memory.alarm.is_on
-        since_s = memory.alarm.since_s if memory.alarm.since_s > -math.inf else stream.last_s
+        is_new = math.isinf(memory.alarm.since_s)  # no score has counted yet
         return StreamState(
-            state="warming_up" if warming_up else str(memory.alarm.state),
+            state="warming_up" if is_new else str(memory.alarm.state),
             score=_known(memory.score),
-            since=format_time(since_s),
+            since=format_time(stream.last_s if is_new else memory.alarm.since_s),
         )
 
     def _alert(self, edge: Edge, stream: Stream, parts: tuple[ChannelPart, ...]) -> Alert:

@@ -22,9 +22,12 @@ from edgernn.settings import check_is_writable
 from edgernn.times import format_time
 from edgernn_device.address import Access
 from edgernn_device.config import AgentConfig
+from edgernn_device.health import describe
 from edgernn_device.intake import Intake
+from edgernn_device.lines import printable
 from edgernn_device.link import Link, Message
-from edgernn_device.loading import check_fit, prove_engine
+from edgernn_device.loading import make_parts, prove_engine
+from edgernn_device.monitor import Monitor
 from edgernn_device.payload import PayloadError
 from edgernn_device.topics import TopicError
 
@@ -36,10 +39,13 @@ LEAST_FREE_BYTES = 16_000_000
 """Of the disk with the state."""
 
 
+Level = Literal["ok", "warn", "FAIL"]
+
+
 class Finding(NamedTuple):
     """One line of the check."""
 
-    level: Literal["ok", "warn", "FAIL"]
+    level: Level
     what: str
     sentence: str
     code: Exit = Exit.DONE
@@ -91,15 +97,16 @@ def _check_config(config: AgentConfig, base: Path, where: str) -> Iterator[Findi
 def _check_metrics(host: str, port: int) -> Iterator[Finding]:
     if find_spec("prometheus_client") is None:
         raise MissingExtraError("metrics.listen needs pip install 'edgernn[metrics]'")
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind((host, port))
-        except OSError as exc:
-            why = f"metrics.listen: {host}:{port}: {exc.strerror}"
-            if exc.errno != errno.EADDRINUSE:
-                raise EdgernnError(why) from exc
-            yield Finding("warn", "config", f"{why}; by this agent, if it runs already")
+    except OSError as exc:
+        why = f"metrics.listen: {host}, port {port}: {exc.strerror}"
+        if exc.errno != errno.EADDRINUSE:
+            raise EdgernnError(why) from exc
+        yield Finding("warn", "config", f"{why}; by this agent, if it runs already")
 
 
 def _check_artefact(
@@ -108,8 +115,8 @@ def _check_artefact(
     engine, found = prove_engine(config, base=base, where=where)
     card = engine.card
     with ending_with(Exit.SETTINGS):
-        task = check_fit(config, engine, where=where)
-        heard.expect(config.intake(card, where=where), card)
+        intake, monitor = make_parts(config, engine, where=where)
+        heard.expect(intake, monitor)
     signed = (
         f"signed by key {engine.signed_by}, which is trusted"
         if config.trusted_keys
@@ -118,7 +125,7 @@ def _check_artefact(
     yield Finding(
         "ok" if config.trusted_keys else "warn",
         "artefact",
-        f"{config.model}: {card.name}, {len(card.channels)} channels, {task}; {signed}",
+        f"{config.model}: {card.name}, {len(card.channels)} channels, {monitor.task}; {signed}",
     )
     yield Finding("ok" if found.samples else "warn", "artefact", str(found))
     if never := _never_stuck(config, card):
@@ -139,13 +146,16 @@ def _never_stuck(config: AgentConfig, card: Card) -> list[str]:
 def _check_state(config: AgentConfig, base: Path) -> Iterator[Finding]:
     file = config.store.file(base, node=config.topics.node)
     folder = file.parent
-    there = next(one for one in (folder, *folder.parents) if one.exists())
-    if not there.is_dir():
-        raise EdgernnError(f"{folder}: cannot be made a folder: {there} is a file")
-    check_is_writable(there)
-    if file.exists() and not (file.is_file() and os.access(file, os.R_OK | os.W_OK)):
-        raise EdgernnError(f"{file}: cannot be read and written")
-    free = shutil.disk_usage(there).free
+    try:
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        if not there.is_dir():
+            raise EdgernnError(f"{folder}: cannot be made a folder: {there} is a file")
+        check_is_writable(there)
+        if file.exists() and not (file.is_file() and os.access(file, os.R_OK | os.W_OK)):
+            raise EdgernnError(f"{file}: cannot be read and written")
+        free = shutil.disk_usage(there).free
+    except OSError as exc:  # a folder of another user's
+        raise EdgernnError(f"{folder}: cannot be looked at: {exc.strerror}") from exc
     if free < LEAST_FREE_BYTES:
         raise EdgernnError(f"{folder}: {free / 1e6:.1f} MB free, expected 16 MB or more")
     can = "can be written" if there == folder else "can be made"
@@ -232,22 +242,27 @@ def _connect(config: AgentConfig, access: Access, heard: "_Heard") -> tuple[Link
 
 
 class _Heard:
-    """The first sample that comes while the check listens; the network thread takes it."""
+    """The first sample that comes while the check listens, treated as the agent would; the network
+    thread takes it."""
 
     def __init__(self, config: AgentConfig) -> None:
         self.first = threading.Event()
+        """Something was heard that is no old news."""
         self._config = config
-        self._intake: Intake | None = None
-        self._channels: tuple[str, ...] = ()
+        self._parts: tuple[Intake, Monitor] | None = None
         self._finding: Finding | None = None
 
-    def expect(self, intake: Intake, card: Card) -> None:
-        """What a sample is to have, once the artefact is known."""
-        self._intake, self._channels = intake, card.channel_names
+    def expect(self, intake: Intake, monitor: Monitor) -> None:
+        """What samples are for, once the artefact is known."""
+        self._parts = intake, monitor
 
     def take(self, message: Message) -> None:
-        if self._finding is None and (finding := self._of(message)) is not None:
-            self._finding = finding
+        if self.first.is_set() or (finding := self._of(message)) is None:
+            return
+        if message.retained and self._finding is not None:
+            return
+        self._finding = finding
+        if not message.retained:
             self.first.set()
 
     def finding(self) -> Finding:
@@ -269,19 +284,38 @@ class _Heard:
         if source is None:
             return None
         heard = f"{self._config.pattern.filter}: heard stream {source.stream!r}"
-        if self._intake is None:
-            return Finding("ok", "samples", heard)
+        if message.retained:
+            heard += ", retained"
+        level, why = self._judge(message, source.channel)
+        return Finding(level, "samples", heard + printable(why, longest=200))
+
+    def _judge(self, message: Message, channel: str | None) -> tuple[Level, str]:
+        if self._parts is None:
+            return "ok", ""
+        intake, monitor = self._parts
+        channels = monitor.engine.card.channel_names
+        if channel and channel not in channels:
+            return "warn", f", of {channel!r}, which is no channel; expected {', '.join(channels)}"
         try:
-            samples = self._intake.take(
-                message.topic, message.payload, received_s=time.time(), now_s=message.received_s
+            samples = intake.take(
+                message.topic,
+                message.payload,
+                received_s=time.time(),
+                now_s=message.received_s,
+                period_s=monitor.engine.card.period_s,
             )
-            rows = [sample.row(self._channels) for _, sample in samples]
         except PayloadError as exc:
-            return Finding("warn", "samples", f"{heard}, refused as {exc.reason}: {exc.detail}")
-        if source.channel:
-            return Finding("ok", "samples", f"{heard}, channel {source.channel!r}")
-        came = [any(row[c] == row[c] for row in rows) for c in range(len(self._channels))]
-        missing = [name for name, has in zip(self._channels, came, strict=True) if not has]
+            return "warn", f", refused as {exc}"
+        if channel:
+            return "ok", f", channel {channel!r}"
+        if message.retained and any(sample.is_stamped for _, sample in samples):
+            return "warn", " without a time: old news, which the agent refuses"
+        monitor.take(samples)
+        if monitor.counts:
+            said = [sentence for _, sentence in monitor.remarks]
+            return "warn", f", {'; '.join(said or map(describe, monitor.counts))}"
+        came = {name for _, one in samples for name, value in one.values.items() if value == value}
+        missing = [name for name in channels if name not in came]
         if missing:
-            return Finding("warn", "samples", f"{heard}, without {', '.join(missing)}")
-        return Finding("ok", "samples", f"{heard}, all of {len(self._channels)} channels")
+            return "warn", f", without {', '.join(missing)}"
+        return "ok", f", all of {len(channels)} channels"

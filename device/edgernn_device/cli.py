@@ -179,7 +179,7 @@ def agent(
     start_logging(log_format)
     with failures_as_lines(log_format):
         from edgernn_device.agent import Agent
-        from edgernn_device.loading import check_fit, load_engine
+        from edgernn_device.loading import load_engine, make_parts
         from edgernn_device.reload import Loaded, Reload
 
         base, where = _base(source), str(source)
@@ -187,8 +187,7 @@ def agent(
         def load() -> Loaded:
             config = _agent_config(source, said)
             engine = load_engine(config, base=base, where=where)
-            with ending_with(Exit.SETTINGS):
-                check_fit(config, engine, where=where)
+            make_parts(config, engine, where=where)  # or refuse now, while another still runs
             return Loaded(config, engine)
 
         reload = Reload(load)

@@ -383,7 +383,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def silence(self, card: Card) -> Silence:
         stale_after_s = self.stale_after_s(card)
-        if self.input.resample != "off" and stale_after_s < card.period_s:
+        are_made = self.input.resample != "off" or self.pattern.has_channel
+        if are_made and stale_after_s < card.period_s:
             raise EdgernnError(
                 f"input.stale_after_s: expected at least the period, {card.period_s:g} s, as "
                 f"samples are made one apart, got {stale_after_s:g}"

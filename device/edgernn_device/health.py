@@ -25,9 +25,6 @@ class Irregular(NamedTuple):
     unit: Unit
     meaning: str
 
-    def __str__(self) -> str:
-        return f"{self.unit} {self.meaning}"
-
 
 IRREGULAR = {
     "not_json": Irregular("messages", "not JSON; refused"),
@@ -58,11 +55,11 @@ IRREGULAR = {
     "too_fast": Irregular("samples", "less than half a period after the last; scored"),
     "bridged": Irregular("samples", "missing, and filled in as such"),
     "lost": Irregular("samples", "never came, by the running number"),
-    "gap": Irregular("events", "too long to bridge; the stream starts afresh"),
-    "clock_stepped_back": Irregular("events", "of the sender"),
-    "clock_stepped_ahead": Irregular("events", "of the sender; the stream goes on"),
-    "forgotten": Irregular("events", "streams silent for too long"),
-    "made_room": Irregular("events", "streams silent for long, forgotten for a new one"),
+    "gap": Irregular("events", "a gap too long to bridge; the stream starts afresh"),
+    "clock_stepped_back": Irregular("events", "a sender's clock was set back"),
+    "clock_stepped_ahead": Irregular("events", "a sender's clock was set ahead"),
+    "forgotten": Irregular("events", "a stream silent for too long is forgotten"),
+    "made_room": Irregular("events", "a stream silent for long is forgotten for a new one"),
     "lost_memory": Irregular("events", "a state that is not finite; the stream starts afresh"),
     "publish_offline": Irregular("publishes", "of QoS 0, without a connection; lost"),
     "outbox_full": Irregular("publishes", "given up for newer or graver ones; lost"),
@@ -70,8 +67,11 @@ IRREGULAR = {
 }
 """Every reason on the health topic, in the log and in the metrics."""
 
-ROUTINE = frozenset({"redelivered", "retained", "ignored", "bridged", "repeated", "forgotten"})
-"""Reasons that are no news: MQTT, or the settings, lead to them."""
+TOLD_ELSEWHERE = frozenset(
+    {"redelivered", "retained", "ignored", "bridged", "repeated", "forgotten"}
+    | {"inbox_full", "inbox_replaced", "too_large", "topic_too_long"}
+)
+"""Reasons that are no news, as MQTT or the settings lead to them, and those that the inbox says."""
 
 
 class Histogram:
@@ -158,6 +158,14 @@ class Report(NamedTuple):
 def unit_of(reason: str) -> Unit:
     """What a count of this reason is of; an event, where it is none of ours."""
     return IRREGULAR[reason].unit if reason in IRREGULAR else "events"
+
+
+def describe(reason: str) -> str:
+    """For the log: what is counted, and why it is."""
+    if reason not in IRREGULAR:
+        return "an event"
+    unit, meaning = IRREGULAR[reason]
+    return meaning if unit == "events" else f"{unit} {meaning}"
 
 
 def by_unit(dropped: Mapping[str, int]) -> dict[Unit, dict[str, int]]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from edgernn.errors import Exit, ending_with
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
-from edgernn_device.monitor import Task
+from edgernn_device.intake import Intake
+from edgernn_device.monitor import Monitor
 from edgernn_device.tasks import make_task
 from edgernn_device.trust import admit, read_artefact
 from edgernn_device.verify import Verified, verify, verify_once
@@ -27,13 +28,22 @@ def load_engine(config: AgentConfig, *, base: Path, where: str) -> Engine:
     return engine
 
 
-def check_fit(config: AgentConfig, engine: Engine, *, where: str) -> Task:
-    """What the artefact and the file make together. Raises EdgernnError if the file asks for what
-    this artefact does not do."""
-    config.stream_rule(engine.card)
-    config.silence(engine.card)
-    config.intake(engine.card, where=where)
-    return make_task(config, engine, where=where)
+def make_parts(config: AgentConfig, engine: Engine, *, where: str) -> tuple[Intake, Monitor]:
+    """What artefact and file make together: bytes → samples → alerts. Raises EdgernnError if the
+    file asks for what this artefact does not do."""
+    card = engine.card
+    with ending_with(Exit.SETTINGS):
+        monitor = Monitor(
+            engine,
+            make_task(config, engine, where=where),
+            rule=config.stream_rule(card),
+            max_streams=config.input.max_streams,
+            node=config.topics.node,
+            silence=config.silence(card),
+            odd=config.input.not_a_number,
+            before_2000=config.input.before_2000,
+        )
+        return config.intake(card, where=where), monitor
 
 
 def prove_engine(config: AgentConfig, *, base: Path, where: str) -> tuple[Engine, Verified]:

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from edgernn.times import is_kept_time
+from edgernn.times import format_time, is_kept_time
 from edgernn_device.alert import Alert, Model
 from edgernn_device.engine import Engine, Floats
 from edgernn_device.faults import Faults
@@ -72,7 +72,17 @@ class Outcome(msgspec.Struct):
     streams: dict[str, None] = {}
     """Those whose state may be another one, in order."""
     forgotten: list[str] = []
-    """Streams that are no more."""
+    """Streams that are no more; first, as one may be back."""
+
+    def followed_by(self, later: "Outcome") -> "Outcome":
+        """Both as one."""
+        return Outcome(
+            alerts=self.alerts + later.alerts,
+            scores=self.scores | later.scores,
+            notices=self.notices + later.notices,
+            streams=self.streams | later.streams,
+            forgotten=self.forgotten + later.forgotten,
+        )
 
 
 class Task(Protocol):
@@ -132,7 +142,8 @@ class Monitor:
         self.counts: Counter[str] = Counter()
         """Samples refused, bridged or lost, by reason."""
         self.remarks: list[tuple[str, str]] = []
-        """Reason and sentence for the operator, each said once; the owner takes them."""
+        """Reason, "" for one that is not counted, and sentence for the operator; the owner takes
+        them."""
         self.samples = 0
         self.streams: dict[str, Stream] = {}
         never = Silence(stale_after_s=math.inf, forget_after_s=math.inf)
@@ -143,6 +154,7 @@ class Monitor:
         self._max_streams = max_streams
         self._odd = odd
         self._before_2000 = before_2000
+        self._partings = Outcome()
         model = Model(name=engine.card.name, hash=engine.hash)
         self._faults = Faults(engine.card, node, model, rule.sensors)
 
@@ -159,11 +171,12 @@ class Monitor:
                 silent_s = self.silence.hear(name, now_s)
                 if (stream := self.streams[name]).silent_since_s is not None:
                     # the clock does not know of a process before, the sample not of a delay
-                    lasted_s = max(silent_s, steps[-1].time_s - stream.silent_since_s)
-                    self._end_silence(stream, outcome, lasted_s=lasted_s)
+                    apart_s = steps[-1].time_s - stream.silent_since_s
+                    apart_s -= sum(step.shift_s for step in steps)
+                    self._end_silence(stream, outcome, lasted_s=max(silent_s, apart_s))
         while backlog:
             self._step(backlog, outcome)
-        return outcome
+        return self.partings().followed_by(outcome)
 
     def look_at_clock(self, now_s: float) -> Outcome:
         """Which streams have fallen silent, and which were silent so long that they are forgotten.
@@ -173,7 +186,7 @@ class Monitor:
         outcome = Outcome()
         for name, silent_s in self.silence.fall_silent(now_s):
             if (stream := self.streams.get(name)) is None:
-                self._forget_rolled_back(name, outcome)
+                self._forget_rolled_back(name)
                 continue
             if stream.silent_since_s is not None:  # before it was recalled
                 continue
@@ -183,11 +196,17 @@ class Monitor:
             outcome.streams[name] = None
         for name, silent_s in self.silence.overdue(now_s):
             if name not in self.streams:
-                self._forget_rolled_back(name, outcome)
+                self._forget_rolled_back(name)
                 continue
             self.counts["forgotten"] += 1
-            self._let_go(name, silent_s, outcome)
-        return outcome
+            self._let_go(name, silent_s)
+        return self.partings().followed_by(outcome)
+
+    def partings(self) -> Outcome:
+        """What came of streams that were let go in a batch that failed: of them it is true, and
+        nothing tells it again."""
+        partings, self._partings = self._partings, Outcome()
+        return partings
 
     def remove_stream(self, name: str) -> None:
         """Give back all that is held of a stream; should it come again, it is a new one."""
@@ -201,7 +220,8 @@ class Monitor:
         stream = self.streams[name]
         state = self.task.state_of(stream)
         if stream.silent_since_s is not None:
-            state = StreamState(state="stale", score=None, since=state.since)
+            since = format_time(stream.silent_since_s)
+            state = StreamState(state="stale", score=None, since=since)
         if stream.sensors is None or not (names := stream.sensors.names):
             return state
         faults = tuple(f"{self._channels[c]}: {kind}" for c, kind in names)
@@ -273,7 +293,7 @@ class Monitor:
             self._remark(exc.reason, f"{name}: {exc}")
             return ()
         if stream is None:
-            if not self._has_room(outcome, now_s):
+            if not self._has_room(now_s):
                 return ()
             stream = Stream(name, self.engine.add_stream(), self._rule)
             stream.absent = set(range(len(self._channels)))
@@ -323,7 +343,7 @@ class Monitor:
         outcome.streams[stream.name] = None
         stream.sensors.faults.clear()
 
-    def _has_room(self, outcome: Outcome, now_s: float) -> bool:
+    def _has_room(self, now_s: float) -> bool:
         """For one stream more. Only one that is silent makes room, the longest first: else whoever
         makes names up could drive all others out."""
         if len(self.streams) < self._max_streams:
@@ -331,21 +351,21 @@ class Monitor:
         while found := self.silence.longest_silent(now_s):
             if found[0] in self.streams:
                 self.counts["made_room"] += 1
-                self._let_go(*found, outcome)
+                self._let_go(*found)
                 return True
-            self._forget_rolled_back(found[0], outcome)
+            self._forget_rolled_back(found[0])
         self.counts["too_many_streams"] += 1
         return False
 
-    def _forget_rolled_back(self, name: str, outcome: Outcome) -> None:
+    def _forget_rolled_back(self, name: str) -> None:
         """A stream that came with what was rolled back, or was lost with the store: others may
         still speak of it."""
         self.silence.forget(name)
-        outcome.forgotten.append(name)
+        self._partings.forgotten.append(name)
 
-    def _let_go(self, name: str, silent_s: float, outcome: Outcome) -> None:
+    def _let_go(self, name: str, silent_s: float) -> None:
         """A silent stream is forgotten: what was on goes off."""
-        stream = self.streams[name]
+        stream, outcome = self.streams[name], self._partings
         self._end_silence(stream, outcome, lasted_s=silent_s, is_forgotten=True)
         self.task.start_afresh(stream, outcome)
         if stream.sensors is not None:
@@ -414,7 +434,7 @@ class Monitor:
         if stream.warming_up <= len(steps):
             if names := ", ".join(self._channels[c] for c in sorted(stream.absent)):
                 sentence = f"{stream.name}: {names} has not come once; is the key right?"
-                self.remarks.append(("absent", sentence))
+                self.remarks.append(("", sentence))
             stream.absent.clear()
 
     def _start_afresh(self, stream: Stream, outcome: Outcome) -> None:

@@ -4,7 +4,14 @@ from collections import Counter
 
 from edgernn import __version__
 from edgernn.times import format_time
-from edgernn_device.health import IRREGULAR, ROUTINE, Counters, Health, Report, resident_bytes
+from edgernn_device.health import (
+    TOLD_ELSEWHERE,
+    Counters,
+    Health,
+    Report,
+    describe,
+    resident_bytes,
+)
 from edgernn_device.inbox import Inbox
 from edgernn_device.intake import Intake
 from edgernn_device.keeper import Keeper
@@ -41,12 +48,15 @@ class Reporter:
         self._voice = voice
         self._began_s = self._last_s = began_s
         self._last_samples = 0
-        self._told = set(ROUTINE)
+        self._told = set(TOLD_ELSEWHERE)
         """Reasons that need no word any more."""
 
-    def has_told(self, reason: str) -> None:
-        """A reason that was said with more than `news` knows."""
+    def is_first(self, reason: str) -> bool:
+        """Whether a reason is to be said, by who knows more of it than `news`."""
+        if reason in self._told:
+            return False
         self._told.add(reason)
+        return True
 
     def counts(self) -> Counter[str]:
         """Everything refused, bridged or lost so far, by reason."""
@@ -64,12 +74,8 @@ class Reporter:
 
     def news(self) -> list[str]:
         """Sentences for the operator about what was counted for the first time."""
-        counts = self.counts()
-        new = [reason for reason in counts.keys() - self._told if counts[reason]]
-        self._told.update(new)
-        return [
-            f"{IRREGULAR.get(reason, reason)} ({reason}; said once, then counted)" for reason in new
-        ]
+        new = [reason for reason, n in self.counts().items() if n and self.is_first(reason)]
+        return [f"{reason}: {describe(reason)} (said once, then counted)" for reason in new]
 
     def next_health(self, now_s: float, wall_s: float) -> Health:
         """For the health topic: its rate is that since the last one. `wall_s`: since 1970."""

@@ -263,7 +263,7 @@ class Stream:
         steps = steps_between(before_s, time_s, period_s=rule.period_s)
         if since_s > rule.max_gap_s:
             counts["gap"] += 1
-            return (Step(time_s, x, True),)
+            return (Step(time_s, x, True, shift_s),)
         counts["bridged"] += steps - 1
         missing = [math.nan] * len(x)
         rows = [Step(before_s + since_s * k / steps, missing, False) for k in range(1, steps)]

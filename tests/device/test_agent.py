@@ -1,5 +1,6 @@
 """The agent as a process of its own, on a real Mosquitto."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -101,6 +102,39 @@ def test_a_silent_stream_becomes_stale(
         listener.wait_for(
             lambda: (listener.last("edgernn/pi/a/state") or {}).get("state") == "stale", "not stale"
         )
+
+
+def test_a_state_is_published_when_it_changes_and_not_with_every_sample(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, healthy_csv: Path
+) -> None:
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto) as process:
+        online(listener)
+        listener.wait_until_scored(play(mosquitto, healthy_csv, "a"))
+        process.terminate()
+        assert process.wait(30) == 0
+        said = [(one["state"], one["since"]) for one in listener.messages["edgernn/pi/a/state"]]
+    assert {state for state, _ in said} >= {"warming_up", "off"}
+    assert all(a != b for a, b in itertools.pairwise(said))
+    assert all(a[0] != b[0] for a, b in itertools.pairwise(said))
+
+
+def test_what_begins_to_be_counted_is_said_once(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path, healthy_csv: Path
+) -> None:
+    with Listener(mosquitto) as listener, agent(tmp_path, artefact, mosquitto) as process:
+        online(listener)
+        listener.wait_until_scored(samples := play(mosquitto, healthy_csv, "a"))
+        for times in (2, 3):
+            play(mosquitto, healthy_csv, "a")
+            listener.wait_for(
+                lambda n=times * samples: listener.last("edgernn/pi/health")["messages"] == n,  # type: ignore[misc]
+                "not taken",
+            )
+        process.terminate()
+        _, said = process.communicate(timeout=30)
+    lines = [line for line in said.splitlines() if "WARNING" in line and "late: " in line]
+    assert len(lines) == 1
+    assert "late: samples older than the stream's last; refused (said once" in lines[0]
 
 
 def test_scores_are_published_on_request_and_no_more_often_than_asked(

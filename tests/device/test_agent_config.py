@@ -179,3 +179,15 @@ def test_a_value_held_for_too_long_is_refused() -> None:
     config = AgentConfig(model="a", input=InputConfig(hold_s=1e6))
     with pytest.raises(EdgernnError, match=r"input\.hold_s: expected at most 10000 s"):
         config.stream_rule(CARD)
+
+
+@pytest.mark.parametrize(
+    "text", ['resample = "mean"', 'subscribe = "home/{stream}/{channel}"'], ids=["rows", "joined"]
+)
+def test_where_samples_are_made_a_period_apart_no_stream_is_stale_sooner(
+    tmp_path: Path, text: str
+) -> None:
+    config = read(tmp_path, f'model = "a"\n[input]\nstale_after_s = 0.5\n{text}\n')
+    with pytest.raises(EdgernnError, match="stale_after_s: expected at least the period, 1 s"):
+        config.silence(make_card(period_s=1.0))
+    read(tmp_path, 'model = "a"\n[input]\nstale_after_s = 0.5\n').silence(make_card(period_s=1.0))

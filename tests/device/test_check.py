@@ -33,7 +33,8 @@ user sensor
 topic write sensors/#
 """
 CHANNELS = ("vibration", "pressure", "flow", "current", "temperature", "speed")
-SAMPLE = json.dumps(dict.fromkeys(CHANNELS, 1)).encode()
+APART = '[input]\nsubscribe = "home/{stream}/{channel}"\n'
+SAMPLE = json.dumps({"time": "2026-01-05T05:00:00Z"} | dict.fromkeys(CHANNELS, 1)).encode()
 
 
 class Checked(NamedTuple):
@@ -117,7 +118,7 @@ def test_a_whole_setup_passes_and_each_part_has_its_line(
     assert [what for _, what, _ in found.lines] == [
         *("config", "artefact", "artefact", "state", "rights", "broker", "publish", "samples")
     ]
-    heard = f"sensors/+/telemetry: heard stream 'p7', all of {len(CHANNELS)} channels"
+    heard = f"sensors/+/telemetry: heard stream 'p7', retained, all of {len(CHANNELS)} channels"
     assert found.of("samples") == [("ok", heard)]
     assert not (tmp_path / "state").exists()  # it proves that it can be made, and leaves it
     assert "golden samples" in found.of("artefact")[1][1]
@@ -136,6 +137,41 @@ def test_a_map_that_does_not_fit_what_comes_is_found_out(
     found = check(tmp_path, artefact, sensed.address, more=f"[input]\n{more}\n")
     said = found.of("samples" if level == "warn" else "artefact")
     assert any(one == level and sentence in text for one, text in said), said
+
+
+@pytest.mark.parametrize(
+    ("more", "topic", "payload", "sentence"),
+    [
+        (APART, "home/p7/flwo", b"1", "of 'flwo', which is no channel; expected vibration"),
+        ("", "sensors/p7/telemetry", b'{"flow": 1}', "old news, which the agent refuses"),
+        ("", "sensors/p7/telemetry", b"bananas", "refused as not_json: "),
+        (
+            '[input]\nbefore_2000 = "refuse"\n',
+            "sensors/p7/telemetry",
+            b'{"time": 5, "flow": 1}',
+            "before_2000: the sender's clock seems not to be set",
+        ),
+        ("", "sensors/p7/telemetry", b'{"\\nok    fine": 1, "time": 1767591600}', "no_channel"),
+    ],
+    ids=["channel", "retained", "json", "clock", "forged"],
+)
+def test_what_the_agent_would_refuse_the_check_does_not_pass(
+    tmp_path: Path,
+    mosquitto: Mosquitto,
+    artefact: Path,
+    more: str,
+    topic: str,
+    payload: bytes,
+    sentence: str,
+) -> None:
+    link = Link(Access(address=BrokerAddress.parse(mosquitto.address)), client_id="sensor")
+    link.start()
+    link.publish(topic, payload, qos=1, retain=True)
+    assert link.stop() == 0
+    found = check(tmp_path, artefact, mosquitto.address, more=more)
+    ((level, said),) = found.of("samples")
+    assert (level, sentence in said) == ("warn", True), said
+    assert len(said) < 400
 
 
 def test_a_port_for_metrics_that_is_taken_is_said(

@@ -1,11 +1,12 @@
 """Samples in, alerts out, with the real engine and no socket."""
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
@@ -209,8 +210,9 @@ def test_ids_of_alerts_are_stable_over_a_restart(artefact: Path, faulty: Machine
 def test_a_new_stream_warms_up_without_a_score(monitor: Monitor, healthy: Machine) -> None:
     monitor.take(healthy.samples(stop=WARM_UP))
     state = monitor.state_of("a")
-    assert (state.state, state.score) == ("off", None)
+    assert (state.state, state.score) == ("warming_up", None)
     monitor.take(healthy.samples(start=WARM_UP, stop=WARM_UP + 1))
+    assert monitor.state_of("a").state == "off"
     assert known(monitor.state_of("a")) >= 0
 
 
@@ -459,6 +461,69 @@ def test_a_stream_that_stops_is_silent_until_it_comes_again(
     (alert,) = monitor.take(healthy.samples(start=140, stop=141), now_s=5041.0).alerts
     assert (alert.edge, alert.sentence) == ("off", "a is back after 41 s of silence.")
     assert monitor.state_of("a").state == "off"
+
+
+def test_a_silence_is_as_long_as_nobody_was_heard_however_old_the_samples_that_end_it(
+    monitor: Monitor, healthy: Machine
+) -> None:
+    """A sender that kept its samples back; one heard by no process; one whose clock was set."""
+    monitor.take(live(healthy, 0, 100), now_s=100.0)
+    monitor.look_at_clock(140.0)
+    (kept_back,) = monitor.take(healthy.samples(start=100, stop=400), now_s=173.0).alerts
+    assert kept_back.sentence == "a is back after 1 min 13 s of silence."
+    kept = monitor.remember("a")
+    monitor.look_at_clock(240.0)
+    monitor.remove_stream("a")
+    monitor.recall("a", kept)
+    monitor.streams["a"].silent_since_s = float(healthy.time_s[399])  # said by the process before
+    (unheard,) = monitor.take(healthy.samples(start=520, stop=521), now_s=240.0).alerts
+    assert unheard.sentence == "a is back after 2 min 1 s of silence."
+
+
+def test_a_clock_that_is_set_while_a_stream_is_silent_makes_that_no_longer(
+    monitor: Monitor, healthy: Machine
+) -> None:
+    to_1970 = -float(healthy.time_s[0])
+    monitor.take(live(healthy, 0, 100, shift_s=to_1970), now_s=100.0)
+    monitor.look_at_clock(140.0)
+    (alert,) = monitor.take(live(healthy, 160, 163), now_s=160.0).alerts
+    assert monitor.counts["clock_stepped_ahead"] == 1
+    assert alert.sentence == "a is back after 1 min 1 s of silence."
+
+
+def test_a_silent_stream_is_stale_since_its_last_sample(monitor: Monitor, healthy: Machine) -> None:
+    monitor.take(healthy.samples(stop=200), now_s=0.0)
+    monitor.look_at_clock(31.0)
+    assert monitor.state_of("a").since == iso(healthy.time_s[199])
+
+
+def test_a_state_begins_once_and_not_with_every_sample(monitor: Monitor, healthy: Machine) -> None:
+    said = []
+    for one in healthy.samples(stop=400):
+        monitor.take([one])
+        said.append(monitor.state_of("a"))
+    states = [(one.state, one.since) for one in said if one.state != "warming_up"]
+    assert states[0][0] == "off"
+    assert all(a == b or a[0] != b[0] for a, b in itertools.pairwise(states))
+
+
+def test_who_was_let_go_for_a_batch_that_fails_is_gone_all_the_same(
+    artefact: Path, healthy: Machine
+) -> None:
+    monitor = make_monitor(artefact, max_streams=1, text=QUICK)
+    monitor.take(healthy.samples("a", stop=5), now_s=0.0)
+    monitor.look_at_clock(11.0)
+
+    def fail(*_: object) -> NoReturn:
+        raise RuntimeError("a fault of the model")
+
+    monitor.engine.run = fail  # type: ignore[method-assign, assignment]
+    with pytest.raises(RuntimeError):
+        monitor.take(healthy.samples("b", stop=5), now_s=11.0)
+    partings = monitor.partings()
+    assert partings.forgotten == ["a"]
+    assert kinds(partings.alerts) == [("silent", "off")]
+    assert monitor.partings().forgotten == []
 
 
 def test_a_stream_silent_for_long_is_forgotten_and_all_that_was_on_goes_off(
