@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 COMMAND = "python benchmarks/run.py"
 BENCHMARKS = (
     "engine",
+    "adapt",
     "agent",
     "durability",
     "training",

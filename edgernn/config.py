@@ -11,6 +11,7 @@ import msgspec
 from edgernn.calibration import check_rule
 from edgernn.card import OUTPUTS, AlarmRule
 from edgernn.layout import Columns
+from edgernn.nets.adapt import AdaptConfig
 from edgernn.nets.forecaster import ForecastConfig
 from edgernn.nets.heads import HeadConfig
 from edgernn.nets.networks import NetworkConfig
@@ -156,7 +157,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A longer gap starts afresh; None = 60 periods."""
     network: NetworkConfig = NetworkConfig()
     head: HeadConfig = HeadConfig()
-    """For "anomaly" only, as are `score` and `alarm`."""
+    """For "anomaly" only, as are `adapt`, `score` and `alarm`."""
+    adapt: AdaptConfig = AdaptConfig()
     forecast: ForecastConfig = ForecastConfig()
     """For "forecast" only."""
     training: TrainingConfig = TrainingConfig()
@@ -173,6 +175,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(
                 f"head.window: {self.head.window} samples do not fit into training.chunk, "
                 f"{self.training.chunk}"
+            )
+        if self.adapt.readout and "forecast" not in self.head.kinds:
+            raise ValueError(
+                'adapt.readout: only with "forecast" among head.kinds, got '
+                f"{', '.join(self.head.kinds)}"
             )
         most = MOST_HELD_OUT - self.training.calibration
         if self.training.validation > most + 1e-9:
@@ -196,6 +203,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(f"task: expected one of {', '.join(OUTPUTS)}, got {self.task!r}")
         for table, default, task in (
             ("head", HeadConfig(), "anomaly"),
+            ("adapt", AdaptConfig(), "anomaly"),
             ("score", ScoreConfig(), "anomaly"),
             ("alarm", None, "anomaly"),
             ("forecast", ForecastConfig(), "forecast"),

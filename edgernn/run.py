@@ -132,6 +132,7 @@ def build_detector(config: Config, channels: Sequence[str]) -> Detector:
         channels,
         config.network,
         config.head,
+        config.adapt,
         span=config.score.window,
         seed=config.training.seed,
     )

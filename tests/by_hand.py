@@ -132,3 +132,46 @@ def backward(inner: ByHand, look_ahead: int) -> ByHand:
 
 def delay(samples: int) -> ByHand:
     return lambda _, x: np.concatenate([np.zeros((samples, x.shape[1])), x])[: len(x)]
+
+
+def adapt(
+    phi: Array,
+    r: Array,
+    *,
+    memory: float,
+    guard: float,
+    span: int,
+    usual: float,
+    unrest: float,
+    follows: bool = True,
+) -> tuple[Array, Array]:
+    """What goes on learning of φ (T, F) and residuals r (T, C), NaN where missing → by how much
+    each mean moved and what was judged, (T, C) both."""
+    size, channels = phi.shape[1], r.shape[1]
+    start = 10 / memory * np.eye(size)
+    p, b = start.copy(), np.zeros((size, channels))
+    log_s, m, v = np.zeros(channels), np.zeros(channels), np.ones(channels)
+    moved, judged = np.zeros_like(r), np.zeros_like(r)
+    for t, (x, target) in enumerate(zip(phi, r, strict=True)):
+        moved[t] = x @ b
+        gain, w = p @ x, np.zeros(channels)
+        for c in np.flatnonzero(np.isfinite(target)):
+            s = np.exp(log_s[c])
+            judged[t, c] = (target[c] - moved[t, c]) / s
+            d, off = np.clip(judged[t, c], -5, 5), np.clip(judged[t, c] - m[c], -5, 5)
+            m[c] += 2 / (span + 1) * off
+            v[c] += 2 / (span + 1) * (off**2 - v[c])
+            known = max(v[c], 0.01)
+            u = (m[c] ** 2 + known - 1 - np.log(known)) / usual
+            w[c] = 1 / guard + (1 - 1 / guard) / (1 + u**2)
+            b[:, c] += gain * w[c] * d * s / (1 + w[c] * x @ gain)
+            if follows:
+                log_s[c] += 3 / memory * w[c] * (off**2 / (1 + off**2) - unrest)
+                log_s[c] = np.clip(log_s[c], -np.log(8), np.log(8))
+        most = w.max()
+        p = (
+            p
+            - most * np.outer(gain, gain) / (1 + most * x @ gain)
+            + most / (10 * memory) * (start - p)
+        )
+    return moved, judged

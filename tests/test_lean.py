@@ -11,7 +11,7 @@ import torch
 from runners import NAMES
 
 from edgernn.card import KNOTS, Tail
-from edgernn.nets import Detector, HeadConfig, NetworkConfig
+from edgernn.nets import AdaptConfig, Detector, HeadConfig, NetworkConfig
 from edgernn.nets.detector import TailScores
 from edgernn_device import engine
 from edgernn_export.graph import build_graph
@@ -24,6 +24,9 @@ HEADS = {
 }
 MOST_NODES = {"forecast": 80, "all heads": 202}
 """Of a step as ONNX Runtime runs it; 79 and 201 were counted."""
+
+MOST_NODES_ADAPTING = 161
+"""With a read-out and a scale that learn; 160 were counted."""
 
 
 @pytest.fixture(scope="module", params=list(HEADS))
@@ -60,6 +63,20 @@ def test_a_call_of_one_sample_has_no_branch_and_no_loop_for_several(
     assert several["If"] == lags + len(HEADS[heads].kinds)
     assert (one["If"], one["RNN"], one["Shape"]) == (0, 0, several["Shape"] - several["If"])
     assert one.total() <= MOST_NODES[heads]
+
+
+def test_what_a_stream_learns_of_one_sample_takes_no_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = AdaptConfig(readout=True, scale=True)
+    made = Detector(NAMES, NetworkConfig(hidden=16), None, everything, span=30, seed=0).eval()
+    graph = build_graph(made)
+    several = as_it_runs(graph, tmp_path, monkeypatch, samples=None)
+    one = as_it_runs(graph, tmp_path, monkeypatch, samples=1)
+    lags, means, learners = 2, 1, 1
+    assert several["If"] == lags + means + learners
+    assert (one["Scan"], one["If"], one["RNN"]) == (0, 0, 0)
+    assert one.total() <= MOST_NODES_ADAPTING
 
 
 def test_nothing_of_this_machine_is_inside_a_branch(graph: onnx.ModelProto) -> None:

@@ -86,6 +86,27 @@ def test_a_fault_changes_nothing_before_it_starts(kind: str) -> None:
     assert not np.array_equal(faulty[600:], samples(0.5, 1)[600:])
 
 
+def test_sensors_drift_steadily_up_or_down_and_that_is_no_fault() -> None:
+    still, drifting = (
+        simulate_pump(hours=2, seed=1, drift=drift).tracks[0] for drift in (0.0, 3.0)
+    )
+    noise = np.array([sensor.noise for sensor in SENSORS.values()])
+    moved = (drifting.x.astype(np.float64) - still.x) / noise  # (T, C)
+    np.testing.assert_allclose(np.abs(moved[3600]), 3.0, atol=0.01)
+    np.testing.assert_allclose(moved[7199], 2 * moved[3600], atol=0.02)
+    assert {-1.0, 1.0} == set(np.sign(moved[3600]))
+    assert drifting.label is not None
+    assert not (drifting.label != "").any()
+    start = simulate_pump(hours=1, seed=1, drift=3.0).tracks[0].x
+    assert np.array_equal(start, drifting.x[:3600])
+
+
+@pytest.mark.parametrize("drift", [-1.0, 101.0, np.nan])
+def test_a_drift_that_cannot_be_is_refused(drift: float) -> None:
+    with pytest.raises(EdgernnError, match="drift: expected 0–100 standard deviations an hour"):
+        simulate_pump(hours=1, seed=1, drift=drift)
+
+
 def test_a_recording_written_to_a_file_reads_back_the_same(tmp_path: Path) -> None:
     path = tmp_path / "pump.parquet"
     recording = simulate(0.2, 1, "leak@2m", "dropout:flow@4m+1m")

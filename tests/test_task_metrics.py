@@ -282,7 +282,10 @@ def test_a_budget_is_refused_when_training_for_another_task(house_run: Path) -> 
         train_command.main(arguments, standalone_mode=False)
 
 
-def test_a_house_has_no_faults(tmp_path: Path) -> None:
-    arguments = ["house", "-o", str(tmp_path / "h.csv"), "--fault", "leak@1h"]
-    with pytest.raises(EdgernnError, match="--fault: only for a pump"):
+@pytest.mark.parametrize(("option", "value"), [("--fault", "leak@1h"), ("--drift", "1")])
+def test_a_house_has_no_faults_and_its_sensors_do_not_drift(
+    option: str, value: str, tmp_path: Path
+) -> None:
+    arguments = ["house", "-o", str(tmp_path / "h.csv"), option, value]
+    with pytest.raises(EdgernnError, match=f"{option}: only for a pump"):
         simulate.main(arguments, standalone_mode=False)

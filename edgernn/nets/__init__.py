@@ -1,5 +1,6 @@
 """Models in torch: what is trained here is, node for node, what the device runs."""
 
+from edgernn.nets.adapt import AdaptConfig
 from edgernn.nets.classifier import Classifier
 from edgernn.nets.detector import Detector
 from edgernn.nets.forecaster import ForecastConfig, Forecaster
@@ -9,6 +10,7 @@ from edgernn.nets.networks import NETWORKS, NetworkConfig
 
 __all__ = [
     "NETWORKS",
+    "AdaptConfig",
     "Classifier",
     "Detector",
     "ForecastConfig",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgernn.card import KNOTS, OUTPUTS, Tail
+from edgernn.nets.adapt import AdaptConfig, Adapter
 from edgernn.nets.heads import HEADS, Head, HeadConfig, gaussian_nll, split
 from edgernn.nets.model import LARGEST_INPUT, Model, Modules
 from edgernn.nets.networks import NetworkConfig
@@ -33,13 +34,14 @@ class Detector(Model):
         channels: Sequence[str],
         network: NetworkConfig,
         head: HeadConfig | None = None,
+        adapt: AdaptConfig | None = None,
         *,
         span: int,
         seed: int,
     ) -> None:
         """`span`: samples in the window view."""
         super().__init__(channels, network, seed=seed)
-        head = head or HeadConfig()
+        head, adapt = head or HeadConfig(), adapt or AdaptConfig()
         self.kinds = head.kinds
         heads: list[Head] = []
         for i, kind in enumerate(head.kinds):
@@ -52,6 +54,12 @@ class Detector(Model):
             Delay(2 * self.channels, self.delay - one.delay) for one in heads
         )
         self.target = Delay(2 * self.channels, self.delay)
+        self.memory = adapt.memory if adapt.is_on else 0
+        """Samples in which it learns what is new; 0 = nothing adapts."""
+        adapters = self._adapters(adapt, span)
+        self.adapting = tuple(adapters)
+        """Kinds of head that an adapter learns on of, in the order of `adapters`."""
+        self.adapters = Modules[Adapter](adapters.values())
         self.judges = Modules[Judge](Judge(self.channels, span) for _ in heads)
         self.calibration = TailScores(len(self.view_names))
 
@@ -67,9 +75,11 @@ class Detector(Model):
     @property
     def state_shapes(self) -> Mapping[str, tuple[int, ...]]:
         shapes = dict(self.network.state_shapes)
-        parts: list[tuple[str, Delay | Head | Judge]] = [("target", self.target)]
+        parts: list[tuple[str, Adapter | Delay | Head | Judge]] = [("target", self.target)]
         for kind, head, wait in zip(self.kinds, self.heads, self.waits, strict=True):
             parts += [(kind, head), (f"{kind}.wait", wait)]
+        for kind, adapter in zip(self.adapting, self.adapters, strict=True):
+            parts.append((f"{kind}.adapt", adapter))
         parts += zip(self.kinds, self.judges, strict=True)
         for name, part in parts:
             shapes |= {f"{name}.{state}": shape for state, shape in part.state_shapes.items()}
@@ -102,16 +112,24 @@ class Detector(Model):
         return torch.where(observed.amax(-1, keepdim=True) == 0, torch.nan, totals), following
 
     def residuals(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(x − expected) in standard deviations, head by head (T, N, heads, C), NaN where missing;
-        next states."""
-        z, observed, said, following = self._say(*self.scaled(x), state)
+        """(x − expected) in standard deviations, head by head (T, N, heads, C), as each was
+        trained, NaN where missing; next states."""
+        z, observed, said, _, following = self._say(*self.scaled(x), state)
         parts = []
         for one in said:
             mean, log_scale = split(one)
             r = (z - mean) / torch.exp(log_scale)
             parts.append(torch.where(observed > 0, r, torch.nan))
-        left = state[len(following) :]  # the judges' states are not asked for, and stay
+        left = state[len(following) :]  # the adapters' and judges' are not asked for, and stay
         return torch.stack(parts, dim=-2), (*following, *left)
+
+    def adapted(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """`residuals` as the judges get them: from what has been learnt before each sample."""
+        z, observed, said, features, following = self._say(*self.scaled(x), state)
+        parts, _, after = self._errors(z, observed, said, features, state[len(following) :])
+        following = (*following, *after)
+        there = [torch.where(observed > 0, one, torch.nan) for one in parts]
+        return torch.stack(there, dim=-2), (*following, *state[len(following) :])
 
     def loss(
         self, x: Tensor, hidden: Tensor, *state: Tensor
@@ -138,6 +156,18 @@ class Detector(Model):
         following = (*following, *target_after, *after)
         return loss, count, (*following, *state[len(following) :])
 
+    def _adapters(self, config: AdaptConfig, span: int) -> dict[str, Adapter]:
+        """Kind of head → what goes on learning of it."""
+        found: dict[str, Adapter] = {}
+        for kind, head in zip(self.kinds, self.heads, strict=True):
+            waits = None
+            if config.readout and kind == "forecast":  # a plain one speaks of the next sample
+                waits = self.delay - head.delay + (0 if head.delay else 1)
+            if config.scale or waits is not None:
+                size = self.network.width, self.channels
+                found[kind] = Adapter(*size, config, span=span, waits=waits)
+        return found
+
     def _totals(self, surprise: list[Tensor]) -> Tensor:
         """Each view's surprise of the whole sample (T, N, K)."""
         left = iter(surprise)
@@ -148,28 +178,54 @@ class Detector(Model):
         self, x: Tensor, state: tuple[Tensor, ...]
     ) -> tuple[list[Tensor], Tensor, Tensor, tuple[Tensor, ...]]:
         """Surprise of each view (T, N, C), observed and expected values (T, N, C), next states."""
-        z, observed, said, following = self._say(*self.scaled(x), state)
+        z, observed, said, features, following = self._say(*self.scaled(x), state)
+        errors, mean, after = self._errors(z, observed, said, features, state[len(following) :])
+        following = (*following, *after)
         surprise: list[Tensor] = []
         left = iter(state[len(following) :])
-        for judge, one in zip(self.judges, said, strict=True):
-            mean, log_scale = split(one)
-            r = (z - mean) / torch.exp(log_scale)
-            r = r.clamp(-LARGEST_RESIDUAL, LARGEST_RESIDUAL) * observed
+        for judge, r in zip(self.judges, errors, strict=True):
             seen, after = judge(r, observed, *islice(left, len(judge.state_shapes)))
             surprise += seen
             following += after
-        expected = split(said[0])[0] * self.scale + self.centre
-        return surprise, observed, expected, following
+        return surprise, observed, mean * self.scale + self.centre, following
+
+    def _errors(
+        self,
+        z: Tensor,
+        observed: Tensor,
+        said: list[Tensor],
+        features: Tensor,
+        state: tuple[Tensor, ...],
+    ) -> tuple[list[Tensor], Tensor, tuple[Tensor, ...]]:
+        """Each head's residuals in standard deviations, 0 where missing, and the first one's mean,
+        (T, N, C) all; states: the adapters' and what follows → the adapters' next ones."""
+        left = iter(state)
+        adapters = dict(zip(self.adapting, self.adapters, strict=True))
+        errors, means = [], []
+        following: tuple[Tensor, ...] = ()
+        for kind, one in zip(self.kinds, said, strict=True):
+            mean, log_scale = split(one)
+            spread = torch.exp(log_scale)
+            r = (z - mean) / spread
+            if (adapter := adapters.get(kind)) is not None:
+                mine = islice(left, len(adapter.state_shapes))
+                moved, r, after = adapter(features, r * observed, observed, *mine)
+                mean = mean + moved * spread
+                following += after
+            errors.append(r.clamp(-LARGEST_RESIDUAL, LARGEST_RESIDUAL) * observed)
+            means.append(mean)
+        return errors, means[0], following
 
     def _say(
         self, z: Tensor, observed: Tensor, state: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor, list[Tensor], tuple[Tensor, ...]]:
+    ) -> tuple[Tensor, Tensor, list[Tensor], Tensor, tuple[Tensor, ...]]:
         """z and observed (T, N, C) as they come → those of sample t − delay, what each head says
-        of it (T, N, 2·C), next states but for the judges'."""
+        of it (T, N, 2·C), features (T, N, width) as they come, next states but for the adapters'
+        and judges'."""
         seen, features, following = self.features(z, observed, state)
         aim, there, target_after = self._target(z, observed, state)
         said, after = self._heads(features, seen, state)
-        return aim, there, said, (*following, *target_after, *after)
+        return aim, there, said, features, (*following, *target_after, *after)
 
     def _target(
         self, z: Tensor, observed: Tensor, state: tuple[Tensor, ...]

@@ -24,9 +24,20 @@ from edgernn.simulate.pump import parse_fault, simulate_pump
     metavar="KIND[:CHANNEL]@START[+LENGTH]",
     help="Such as cavitation@40m, stuck:temperature@80m or leak@1h+10m. May be given again.",
 )
+@click.option(
+    "--drift",
+    type=float,
+    default=0.0,
+    help="Of a pump's sensors, in standard deviations of their noise an hour. Default: 0.",
+)
 @click.option("-o", "--output", type=PATH, required=True, help="A .csv or .parquet file.")
 def simulate(
-    machine: str, hours: float | None, seed: int, faults: tuple[str, ...], output: Path
+    machine: str,
+    hours: float | None,
+    seed: int,
+    faults: tuple[str, ...],
+    drift: float,
+    output: Path,
 ) -> None:
     """Make a recording of a simulated machine, with faults and their labels on demand.
 
@@ -38,13 +49,17 @@ def simulate(
     if machine == "house":
         if faults:
             raise EdgernnError("--fault: only for a pump, a house has none")
+        if drift:
+            raise EdgernnError("--drift: only for a pump, a house has none")
         recording = simulate_house(
             hours=1440.0 if hours is None else hours, seed=seed, stream=output.stem
         )
     else:
         planned = [parse_fault(text) for text in faults]
         hours = 8.0 if hours is None else hours
-        recording = simulate_pump(hours=hours, seed=seed, faults=planned, stream=output.stem)
+        recording = simulate_pump(
+            hours=hours, seed=seed, faults=planned, drift=drift, stream=output.stem
+        )
     write_recording(output, recording)
     rows = len(recording.tracks[0].time_s)
     click.echo(f"{output}: {rows:,} samples of {len(recording.channels)} channels")

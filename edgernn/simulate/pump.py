@@ -25,6 +25,8 @@ START_S = 1_767_589_200.0
 """2026-01-05 05:00 UTC. From here, 8 hours see nearly all of the day's ambient range."""
 DAY_S = 86_400.0
 HOUR_S = 3_600.0
+MAX_DRIFT = 100.0
+"""Standard deviations an hour; beyond it nothing but drift is left."""
 MAX_HOURS = 24 * 366
 """More than a year at 1 Hz is a slip of the keyboard."""
 
@@ -222,11 +224,14 @@ def simulate_pump(
     hours: float,
     seed: int,
     faults: Sequence[Fault] = (),
+    drift: float = 0.0,
     start_s: float = START_S,
     stream: str = "pump",
 ) -> Recording:
     """A labelled recording of one pump at 1 Hz; a label is the kinds at work, joined by "+".
 
+    `drift`: how far every sensor's zero moves in an hour, up or down, in standard deviations of its
+    noise: sensors age, and that is no fault.
     Same arguments, same bytes. Faults change nothing before they start, and a shorter recording is
     the beginning of a longer one. Raises EdgernnError for a length or seed that cannot be, and for
     a fault that starts beyond the end.
@@ -235,10 +240,14 @@ def simulate_pump(
         raise EdgernnError(f"hours: expected one second to {MAX_HOURS} hours, got {hours}")
     if seed < 0:
         raise EdgernnError(f"seed: expected 0 or more, got {seed}")
+    if not 0 <= drift <= MAX_DRIFT:
+        raise EdgernnError(
+            f"drift: expected 0–{MAX_DRIFT:g} standard deviations an hour, got {drift}"
+        )
     length = round(hours * HOUR_S / PERIOD_S)
     windows = [(fault, _window(fault, length)) for fault in faults]
-    load_rng, rig_rng, sensor_rng, fault_rng = (
-        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(4)
+    load_rng, rig_rng, sensor_rng, fault_rng, age_rng = (
+        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(5)
     )
     collapse = 1 + CAVITATION_UNREST * fault_rng.standard_normal(length)  # (T,)
     lead = round(WARM_UP_S / PERIOD_S)
@@ -251,7 +260,8 @@ def simulate_pump(
         collapse=np.pad(_severity("cavitation", windows, length) * collapse, (lead, 0)),
         leak=np.pad(_severity("leak", windows, length), (lead, 0)),
     )[lead:]  # (T, C)
-    x = _sense(true, sensor_rng).astype(np.float32)  # (T, C)
+    read = _sense(true, sensor_rng) + drift * _ageing(length, age_rng)
+    x = read.astype(np.float32)  # (T, C)
     _strike_sensors(x, windows)
     track = Track(stream=stream, time_s=time_s[lead:], x=x, label=_labels(windows, length))
     return Recording(
@@ -324,6 +334,16 @@ def _sense(true: Array, rng: np.random.Generator) -> Array:
     phase = rng.uniform(0, 2 * np.pi, len(SENSORS))  # (C,)
     drift = DRIFT * np.sin(2 * np.pi * steps * PERIOD_S / DRIFT_S + phase)  # (T, C)
     return true + noise * (drift + rng.standard_normal(true.shape))
+
+
+def _ageing(length: int, rng: np.random.Generator) -> Array:
+    """How far each sensor's zero has moved, (T, C), by one standard deviation of its noise an
+    hour, in a direction of its own."""
+    noise = np.array([sensor.noise for sensor in SENSORS.values()])  # (C,)
+    direction: Array = rng.choice(np.array([-1.0, 1.0]), len(noise))
+    hours: Array = PERIOD_S / HOUR_S * np.arange(length, dtype=np.float64)
+    moved: Array = hours[:, None] * direction * noise
+    return moved
 
 
 def _severity(kind: str, windows: Sequence[tuple[Fault, slice]], length: int) -> Array:

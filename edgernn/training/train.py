@@ -9,7 +9,6 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from edgernn import __version__
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance, Tail
@@ -37,6 +36,7 @@ from edgernn.training.lessons import (
 )
 from edgernn.training.ranks import Ranks
 from edgernn.training.reach import PLACES, Reach, measure_reach
+from edgernn.training.settle import Method, run_counted, settle
 from edgernn.training.stretches import Stretches, max_gap_s, side_by_side, split
 from edgernn.training.tails import FEWEST_SAMPLES, fit_tail
 
@@ -44,8 +44,6 @@ Floats = NDArray[np.float32]
 
 SHRINKAGE = 0.01
 """Added to the variances, so that two channels that say the same do not cancel to nothing."""
-LONGEST_BLOCK = 8192
-"""Samples that run through the detector at a time while calibrating."""
 USUAL_QUANTILE = 0.99
 """Of each channel's window surprise on healthy data: what is usual for it."""
 
@@ -149,15 +147,17 @@ def calibrate(
 ) -> tuple[Tail, ...]:
     """Make residuals honest on samples that training never saw, then fit each view's tail.
 
-    Three steps, head by head: widen what it says to the spread that is really seen, relate the
-    channels' residuals to each other, and turn each view's surprise into a probability. `relation`
-    is one of `edgernn.nets.views.RELATIONS`; the first `warm_up` samples of a piece do not count.
+    Head by head: widen what it says to the spread that is really seen, tell what adapts what is
+    usual, relate the channels' residuals to each other, and turn each view's surprise into a
+    probability, the last two as the adapting detector will have them. `relation` is one of
+    `edgernn.nets.views.RELATIONS`; the first `warm_up` samples of a piece do not count.
     """
-    r = _residuals(detector, pieces, warm_up)
+    r = _residuals(detector.residuals, detector, pieces, warm_up)
     for i, head in enumerate(detector.heads):
         spread = np.clip(np.sqrt(_mean_product(r[:, i])), 0.1, 10)
         head.read_out.widen(torch.from_numpy(spread).float())
-    r = _residuals(detector, pieces, warm_up)
+    settle(detector, pieces, warm_up=warm_up)
+    r = _residuals(detector.adapted, detector, pieces, warm_up)
     channels = r.shape[-1]
     for i, judge in enumerate(detector.judges):
         rows = [_mean_product(r[:, i], r[:, i, [c]]) for c in range(channels)]
@@ -169,8 +169,8 @@ def calibrate(
     first = 0
     for judge in detector.judges:
         k = first + judge.views.index(judge.window)
-        parts = [_run(detector.surprise, detector, p.x)[warm_up:, k] for p in pieces]
-        window = np.concatenate(parts)[seen]  # (·, C)
+        parts = _counted(detector.surprise, detector, pieces, warm_up)
+        window = np.concatenate([part[:, k] for part in parts])[seen]  # (·, C)
         usual = np.maximum(np.quantile(window, USUAL_QUANTILE, axis=0), 1.0)
         judge.window.usual = torch.from_numpy(usual / usual.mean()).float()
         first += len(judge.views)
@@ -184,17 +184,24 @@ def calibrate(
     return tails
 
 
-def _residuals(detector: Detector, pieces: Sequence[Track], warm_up: int) -> Floats:
+def _residuals(method: Method, detector: Detector, pieces: Sequence[Track], warm_up: int) -> Floats:
     """(·, heads, C) in standard deviations, NaN where missing; clipped, so that a few wild samples
     do not speak for all others."""
-    parts = [_run(detector.residuals, detector, piece.x)[warm_up:] for piece in pieces]
-    r = np.concatenate(parts)
+    r = np.concatenate(_counted(method, detector, pieces, warm_up))
     return np.clip(r, -5.0, 5.0, out=r)
 
 
 def _totals(detector: Detector, pieces: Sequence[Track], warm_up: int) -> list[Floats]:
     """Of every piece (T, K): each view's surprise in one number, NaN where nothing was seen."""
-    return [_run(detector.totals, detector, piece.x)[warm_up:] for piece in pieces]
+    return _counted(detector.totals, detector, pieces, warm_up)
+
+
+def _counted(
+    method: Method, detector: Detector, pieces: Sequence[Track], warm_up: int
+) -> list[Floats]:
+    """What a method says of each piece, once or twice."""
+    parts = [run_counted(method, detector, piece.x, warm_up=warm_up) for piece in pieces]
+    return [part for some in parts for part in some]
 
 
 def _mean_product(a: Floats, b: Floats | None = None) -> NDArray[np.float64]:
@@ -205,19 +212,6 @@ def _mean_product(a: Floats, b: Floats | None = None) -> NDArray[np.float64]:
         present.sum(0), 1
     )
     return mean
-
-
-def _run(
-    method: Callable[..., tuple[Tensor, tuple[Tensor, ...]]], detector: Detector, x: Floats
-) -> Floats:
-    """One stream (T, C) through a method of the detector, from a fresh state, in blocks that fit
-    into memory: (T, …)."""
-    state = detector.fresh_state(1)
-    parts: list[Floats] = []
-    for block in torch.split(torch.from_numpy(x).unsqueeze(1), LONGEST_BLOCK):
-        out, state = method(block, *state)
-        parts.append(out[:, 0].numpy())
-    return np.concatenate(parts)
 
 
 def _healthy(recording: Recording, stretches: Stretches) -> Recording:
@@ -234,7 +228,8 @@ def _origin(config: Config, stretches: Stretches, spill: Spill) -> Origin:
     plain = msgspec.json.decode(msgspec.json.encode(config))
     pieces = [*stretches.fit, *stretches.validation, *stretches.calibration]
     del plain["training"]["memory_gb"]  # where samples are kept changes no weight
-    keys = {key: plain[key] for key in ("task", "network", "head", "forecast", "score", "training")}
+    tables = ("task", "network", "head", "adapt", "forecast", "score", "training")
+    keys = {key: plain[key] for key in tables}
     return Origin(keys, hash_samples(pieces, spill))
 
 
@@ -283,7 +278,7 @@ def _channels(recording: Recording, pieces: Sequence[Track], spill: Spill) -> tu
 
 def _describe(config: Config, channels: int) -> str:
     heads = "" if config.head == HeadConfig() else f" → {' + '.join(config.head.kinds)}"
-    return f"{channels} → {config.network}{heads}"
+    return f"{channels} → {config.network}{heads}{', adapting' if config.adapt.is_on else ''}"
 
 
 def _provenance(config: Config, pieces: Sequence[Track], spill: Spill) -> Provenance:

@@ -32,7 +32,7 @@ from edgernn_export.dynamic import INTEGER_NODES, compute_in_integers
 from edgernn_export.rounding import Moments, round_weight
 from edgernn_export.storage import store_float16, store_integers
 from edgernn_export.trim import shorten_names
-from edgernn_export.weights import CALIBRATION, SMALLEST, Place, Weight, find_biases, find_weights
+from edgernn_export.weights import EXACT, SMALLEST, Place, Weight, find_biases, find_weights
 
 MODES = ("none", "float16", "int8", "int8-dynamic", "int4")
 KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -154,7 +154,7 @@ def _audit(graph: onnx.GraphProto) -> None:
 def _is_matrix(tensor: onnx.TensorProto) -> bool:
     """Whether it looks like a weight."""
     return (
-        not tensor.name.startswith(CALIBRATION)
+        not EXACT.match(tensor.name)
         and sum(size > 1 for size in tensor.dims) > 1
         and int(np.prod(tensor.dims)) >= SMALLEST
     )

@@ -4,6 +4,7 @@ A weight is the second factor of a product: an input of a recurrent node, or of 
 inside a Scan. No other node of a detector has one.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
@@ -19,9 +20,9 @@ RECURRENT, BIAS = 2, 3
 """Which input of a recurrent node is multiplied by the state, and which is added."""
 FORECAST = "forecast"
 """The output of a forecaster."""
-CALIBRATION = "calibration."
-"""What the names of the calibration's matrices begin with: they are no weights, and stay as they
-are, as probabilities far out in the tail hang on their last digits."""
+EXACT = re.compile(r"calibration\.|adapters\.[^.]+\.learner\.")
+"""What the names of matrices begin with that are no weights, and stay as they are: probabilities
+far out in the tail, and what is learnt over months, hang on their last digits."""
 AXIS = 1
 """Along which the output channels of a weight lie, in all of them."""
 
@@ -55,7 +56,7 @@ def find_weights(graph: onnx.GraphProto) -> list[Weight]:
     sizes = {
         tensor.name: int(np.prod(tensor.dims))
         for tensor in graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT and not tensor.name.startswith(CALIBRATION)
+        if tensor.data_type == onnx.TensorProto.FLOAT and not EXACT.match(tensor.name)
     }
     parts = {node.output[0]: node.input for node in graph.node if node.op_type == "Concat"}
     found = [

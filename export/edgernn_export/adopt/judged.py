@@ -73,8 +73,8 @@ class Judged(Detector):
 
     def _say(
         self, z: Tensor, observed: Tensor, state: tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor, list[Tensor], tuple[Tensor, ...]]:
+    ) -> tuple[Tensor, Tensor, list[Tensor], Tensor, tuple[Tensor, ...]]:
         samples, told = z.chunk(2, dim=-1)
         (head,) = self.heads
         said, following = head(told, samples, *state[: len(head.state_shapes)])
-        return samples, observed, [said], following
+        return samples, observed, [said], told, following

@@ -13,12 +13,14 @@ from typing import Any
 
 from torch import nn
 
+from edgernn.nets.adapt import Learner
 from edgernn.nets.attention import Attention
 from edgernn.nets.detector import TailScores
 from edgernn.nets.gates import FastGrnnLayer, MinGruLayer
 from edgernn.nets.layers import Ewma, GruLayer, LstmLayer, RnnLayer
 from edgernn.nets.windows import Lag
 from edgernn_export.ops import (
+    adapt,
     attention,
     elman,
     ewma,
@@ -39,6 +41,7 @@ EXPORTED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     FastGrnnLayer: fastgrnn.ExportedFastGrnn,
     GruLayer: gru.ExportedGru,
     Lag: lag.ExportedLag,
+    Learner: adapt.ExportedLearner,
     LstmLayer: lstm.ExportedLstm,
     MinGruLayer: mingru.ExportedMinGru,
     RnnLayer: elman.ExportedRnn,
@@ -48,6 +51,7 @@ EXPORTED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 """What stands in for each layer while exporting."""
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **adapt.TRANSLATION,
     **elman.TRANSLATION,
     **ewma.TRANSLATION,
     **fastgrnn.TRANSLATION,

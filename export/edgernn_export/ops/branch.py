@@ -5,6 +5,7 @@ ONNX Runtime knows which branch is taken, puts its nodes in place of the `If`, a
 """
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, cast
 
 from onnxscript import evaluator, ir
@@ -13,6 +14,10 @@ from edgernn_export.ops.order import op
 
 Nodes = Callable[[], Sequence[ir.Value]]
 """Adds nodes to the graph that is being traced, and gives the values they end in."""
+
+
+_NUMBERS = count()
+"""Of names, which `trim` shortens to others."""
 
 
 def if_one_sample(x: ir.Value, then: Nodes, otherwise: Nodes) -> Sequence[ir.Value]:
@@ -34,21 +39,29 @@ def if_one_sample(x: ir.Value, then: Nodes, otherwise: Nodes) -> Sequence[ir.Val
         ],
         num_outputs=len(branches[0].outputs),
     )
-    _traced().append(node)
+    traced().append(node)
     return node.outputs
 
 
-def _graph(name: str, add: Nodes, is_one: ir.Value) -> ir.Graph:
-    """The nodes that `add` traces, moved into a graph of their own. Constants stay outside, where
-    the exporter may use them again."""
-    nodes = _traced()
-    start = len(nodes)
-    outputs = add()
+def moved_nodes(start: int) -> list[ir.Node]:
+    """The nodes traced from `start` on, taken out of the graph that is being traced. Constants stay
+    there, where the exporter may use them again. What is moved gets names of its own: the exporter
+    numbers what it adds later from 0, and an inner graph hides the values around it."""
+    nodes = traced()
     inner = [node for node in nodes[start:] if node.op_type != "Constant"]
+    for value in (value for node in inner for value in node.outputs):
+        value.name = f"inner.{next(_NUMBERS)}"
     nodes[start:] = [node for node in nodes[start:] if node.op_type == "Constant"]
-    return ir.Graph([], list(outputs), nodes=inner, opset_imports={"": 21}, name=name)
+    return inner
 
 
-def _traced() -> list[ir.Node]:
+def traced() -> list[ir.Node]:
     """The nodes of the graph that onnxscript is tracing just now."""
     return cast("list[ir.Node]", cast("Any", evaluator.default()).nodes)
+
+
+def _graph(name: str, add: Nodes, is_one: ir.Value) -> ir.Graph:
+    """The nodes that `add` traces, in a graph of their own."""
+    start = len(traced())
+    outputs = add()
+    return ir.Graph([], list(outputs), nodes=moved_nodes(start), opset_imports={"": 21}, name=name)

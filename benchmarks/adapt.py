@@ -1,0 +1,220 @@
+"""What adapting costs a step, and what it does where sensors drift: the tables of docs/training.md.
+
+python -m benchmarks.adapt
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.measure import HOURS, interleaved, pump, table
+from edgernn.alarm import Alarm, Limits
+from edgernn.config import Config, TrainingConfig
+from edgernn.evaluation.evaluate import BLOCK, ScoredTrack
+from edgernn.evaluation.metrics import measure
+from edgernn.nets import AdaptConfig, Detector, NetworkConfig
+from edgernn.recording import Recording, Track
+from edgernn.run import Run, build_detector
+from edgernn.simulate.pump import parse_fault, simulate_pump
+from edgernn.training.stretches import split
+from edgernn.training.train import calibrate, train
+from edgernn_device.engine import Engine
+from edgernn_export.artefact import with_card
+from edgernn_export.graph import build_graph
+from edgernn_export.quantize import quantize
+
+Floats = NDArray[np.float32]
+
+WAYS: Mapping[str, AdaptConfig] = {
+    "off": AdaptConfig(),
+    "read-out": AdaptConfig(readout=True),
+    "scale": AdaptConfig(scale=True),
+    "both": AdaptConfig(readout=True, scale=True),
+    "read-out, no guard": AdaptConfig(readout=True, guard=1.0),
+}
+SIZES = ((1, 1), (1, 64), (64, 1), (64, 64))
+"""Samples and streams of a call."""
+CHANNELS = 8
+ROUNDS = 15
+EPOCHS = 40
+HELD_OUT_HOURS = 12.0
+SEEDS = (11, 12)
+DRIFTS = (0.0, 0.25, 0.5)
+"""Of every sensor, in standard deviations of its noise an hour."""
+FAULTS = (
+    "cavitation@60m+10m",
+    "stuck:pressure@120m+10m",
+    "leak@180m+20m",
+    "bearing@240m+60m",
+    "cavitation@380m+10m",
+    "stuck:flow@440m+10m",
+    "leak@500m+60m",
+    "bearing@600m+60m",
+)
+BUDGET = "1/week"
+
+
+class Effect(NamedTuple):
+    """Of one way to adapt at one drift, summed over the seeds."""
+
+    healthy_alarms: int
+    found: int
+    faults: int
+    false_alarms: int
+    """In the recordings with faults."""
+    auc_pr: float
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    print("## Adapting: one step\n")
+    print(
+        f"C = {CHANNELS}, H = 32, not trained, int8. µs of the engine's step; in brackets, ratio "
+        f"to a detector that does not adapt. Median of {ROUNDS} interleaved rounds.\n"
+    )
+    print(costs())
+    print("## Adapting: sensors that drift\n")
+    print(
+        f"Trained on {HOURS:g} healthy hours of the simulated pump, as all else by default; scored "
+        f"on {len(SEEDS)} × {HELD_OUT_HOURS:g} healthy hours and as many with {len(FAULTS)} faults "
+        f"each, budget {BUDGET}. Drift: of every sensor, standard deviations of its noise an hour. "
+        "Alarms on the healthy hours · faults found · false alarms beside faults · AUC-PR.\n"
+    )
+    print(effects())
+
+
+def costs() -> str:
+    detectors = {name: _untrained(adapt) for name, adapt in WAYS.items() if adapt.guard > 1}
+    card = train(
+        Config(recording=(), training=TrainingConfig(epochs=1)),
+        simulate_pump(hours=1, seed=0),
+        name="",
+    )[0].card
+    channels = tuple(
+        msgspec.structs.replace(card.channels[0], name=name) for name in _names(CHANNELS)
+    )
+    card = msgspec.structs.replace(card, channels=channels)
+    artefacts = {
+        name: with_card(
+            quantize(build_graph(made), "int8"),
+            msgspec.structs.replace(card, states=made.states),
+        )
+        for name, made in detectors.items()
+    }
+    generator = np.random.default_rng(0)
+    times = [
+        interleaved(
+            {
+                name: _step(Engine(one), generator.standard_normal((t, n, CHANNELS), np.float32))
+                for name, one in artefacts.items()
+            },
+            rounds=ROUNDS,
+        )
+        for t, n in SIZES
+    ]
+    lines = [
+        [
+            name,
+            *(f"{1e6 * took[name]:,.0f} ({took[name] / took['off']:.2f})" for took in times),
+            f"{4 * sum(int(np.prod(s.shape)) for s in detectors[name].states):,}",
+            f"{len(artefacts[name]):,}",
+        ]
+        for name in artefacts
+    ]
+    sizes = [f"T={t}, N={n}" for t, n in SIZES]
+    return table(["adapts", *sizes, "state, bytes a stream", "artefact, bytes"], lines)
+
+
+def effects() -> str:
+    healthy = pump()
+    config = Config(recording=(), training=TrainingConfig(epochs=EPOCHS, device="cpu"))
+    run, _ = train(config, healthy, name="pump")
+    lines = []
+    for name, adapt in WAYS.items():
+        adapting = _adapting(run, healthy, adapt)
+        lines.append([name, *(_cell(_effect(adapting, drift)) for drift in DRIFTS)])
+    return table(["adapts", *(f"drift {drift:g}/h" for drift in DRIFTS)], lines)
+
+
+def _cell(e: Effect) -> str:
+    return f"{e.healthy_alarms} · {e.found} of {e.faults} · {e.false_alarms} · {e.auc_pr:.3f}"
+
+
+def _adapting(run: Run, healthy: Recording, adapt: AdaptConfig) -> Run:
+    """The same trained weights, calibrated as a detector that adapts."""
+    config = msgspec.structs.replace(run.config, adapt=adapt)
+    made = build_detector(config, run.card.channel_names)
+    made.load_state_dict(run.model.state_dict(), strict=False)  # adapters are not trained
+    pieces = split(healthy, config).calibration
+    tails = calibrate(made.eval(), pieces, warm_up=run.card.warm_up)
+    card = msgspec.structs.replace(run.card, tails=tails, states=made.states)
+    return Run(config, card, made, run.healthy)
+
+
+def _effect(run: Run, drift: float) -> Effect:
+    faults = [parse_fault(text) for text in FAULTS]
+    recordings = [
+        simulate_pump(hours=HELD_OUT_HOURS, seed=seed, faults=planned, drift=drift)
+        for planned in ([], faults)
+        for seed in SEEDS
+    ]
+    scored = _side_by_side(run, [one.tracks[0] for one in recordings])
+    healthy, faulty = scored[: len(SEEDS)], scored[len(SEEDS) :]
+    said = [measure([one], aftermath_s=run.card.warm_up * run.card.period_s) for one in faulty]
+    return Effect(
+        sum(edge.is_on for one in healthy for edge in one.edges),
+        sum(one.faults_found or 0 for one in said),
+        sum(one.faults_total or 0 for one in said),
+        sum(one.false_alarms or 0 for one in said),
+        float(np.mean([one.auc_pr or 0.0 for one in said])),
+    )
+
+
+@torch.no_grad()
+def _side_by_side(run: Run, tracks: Sequence[Track]) -> list[ScoredTrack]:
+    """Streams of equal length scored together: what is learnt sample by sample takes no longer
+    for many of them."""
+    x = torch.from_numpy(np.stack([track.x for track in tracks], axis=1))  # (T, N, C)
+    state = run.detector.fresh_state(len(tracks))
+    parts: list[list[Floats]] = []
+    for block in torch.split(x, BLOCK):
+        results = run.detector(block, *state)
+        said, state = results[:3], results[3:]
+        parts.append([one.numpy() for one in said])
+    score, share, expected = (np.concatenate([part[i] for part in parts]) for i in range(3))
+    score[: run.card.warm_up] = np.nan
+    rule = msgspec.structs.replace(run.card.alarm, false_alarms=BUDGET)
+    limits = Limits.from_rule(rule, run.card)
+    scored = []
+    for n, track in enumerate(tracks):
+        alarm = Alarm(limits)
+        is_on, edges = np.zeros(len(score), bool), []
+        for t, (time_s, value) in enumerate(zip(track.time_s.tolist(), score[:, n], strict=True)):
+            if (edge := alarm.update(time_s, float(value))) is not None:
+                edges.append(edge)
+            is_on[t] = alarm.is_on
+        scored.append(
+            ScoredTrack(track, score[:, n], share[:, n], expected[:, n], is_on, tuple(edges))
+        )
+    return scored
+
+
+def _untrained(adapt: AdaptConfig) -> Detector:
+    return Detector(_names(CHANNELS), NetworkConfig(), None, adapt, span=60, seed=0).eval()
+
+
+def _names(channels: int) -> tuple[str, ...]:
+    return tuple(f"c{i}" for i in range(channels))
+
+
+def _step(engine: Engine, x: Floats) -> Callable[[], object]:
+    rows = np.array([engine.add_stream() for _ in range(x.shape[1])])
+    return lambda: engine.run(rows, x)
+
+
+if __name__ == "__main__":
+    main()
