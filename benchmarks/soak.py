@@ -173,7 +173,9 @@ def _soak(folder: Path, x: Floats, minutes: float) -> None:
         channels = Engine.load(folder / "model.onnx").card.channel_names
         looks, sent = _drive(broker, agent.pid, x, channels, minutes)
         _wait(lambda: ears.health["samples"] >= STREAMS * sent.ticks, "samples missing")
-        time.sleep(10.0)  # a further report, and alerts on their way
+        time.sleep(10.0)  # alerts on their way
+        agent.terminate()  # in 30 s every stream would rightly be silent
+        agent.wait(PATIENCE_S)
         _print(looks, _expected(folder, x, channels, sent), ears, sent)
     finally:
         agent.terminate()
@@ -287,7 +289,7 @@ def _print(looks: list[Look], expected: set[str], ears: Ears, sent: Sent) -> Non
         ["garbage, broker restarts", f"{sent.garbage:,}, {sent.restarts}"],
         ["alerts expected", f"{len(expected):,}"],
         ["lost", f"{len(expected - got):,}"],
-        ["invented", f"{len(got - expected):,}"],
+        ["invented", _kinds(got - expected)],
         ["that came twice", f"{sum(count > 1 for count in ears.alerts.values()):,}"],
         ["memory after the start, MB", f"{warm[0].rss_mb:.1f}"],
         ["memory at the end, MB", f"{looks[-1].rss_mb:.1f}"],
@@ -297,6 +299,12 @@ def _print(looks: list[Look], expected: set[str], ears: Ears, sent: Sent) -> Non
         ["counted", ", ".join(f"{k} {v:,}" for k, v in sorted(ears.health["dropped"].items()))],
     ]
     print(table(["what", "measured"], rows))
+
+
+def _kinds(ids: set[str]) -> str:
+    """How many, and of sensors which; an id is node/stream:onset[:kind[:channel]]:edge."""
+    kinds = Counter(one.partition("Z:")[2] for one in ids)
+    return ", ".join([f"{len(ids):,}", *(f"{kind} {n:,}" for kind, n in kinds.most_common(5))])
 
 
 def _wait(is_so: Callable[[], bool], what: str) -> None:

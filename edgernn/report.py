@@ -1,8 +1,10 @@
-"""Parts of pictures: signals, scores, shades. No detector, no page."""
+"""Parts of reports: signals, scores, shades, and how a page's template is read. No detector."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.dates import date2num
 from numpy.typing import NDArray
@@ -20,6 +22,17 @@ STYLE: Any = {
     "font.size": 9,
     "grid.alpha": 0.3,
 }
+
+
+def make_environment(folder: Path) -> Environment:
+    """For the templates in a folder: text is escaped, and an unknown name is an error."""
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def plot_score(

@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from edgernn import __version__
 from edgernn.benchmark.columns import COLUMNS, cell
 from edgernn.benchmark.figures import Judged, Row
 from edgernn.benchmark.pictures import draw_file
 from edgernn.benchmark.series import Bools, Corpus
+from edgernn.report import make_environment
 from edgernn.settings import make_folder, write_atomically
 from edgernn.times import format_time
 
@@ -34,13 +33,7 @@ class Page:
 
 def write_page(path: Path, page: Page) -> None:
     """Every figure of the CSV, and a picture of each file."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = make_environment(TEMPLATE.parent)
     first = next(iter(page.alarms))
     files = [
         {

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from edgernn import __version__
 from edgernn.alarm import Edge, Limits
@@ -16,6 +15,7 @@ from edgernn.evaluation.evaluate import ScoredTrack
 from edgernn.evaluation.figures import draw_alarm, draw_curves, draw_stream
 from edgernn.evaluation.folds import Folds
 from edgernn.evaluation.metrics import DAY_S, FALSE, Metrics, rows_of, verdicts
+from edgernn.report import make_environment
 from edgernn.times import format_time
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -78,13 +78,7 @@ class StreamShown:
 def write_page(path: Path, one: Evaluation) -> None:
     """Render the page. Long recordings are drawn as envelopes, so its size does not grow with
     their length."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = make_environment(TEMPLATE.parent)
     environment.filters |= {"number": number, "time": _time, "duration": duration, "short": short}
     ranking = None if one.metrics.faults_total is None else rows_of(one.scored).ranking
     shown = sorted(one.scored, key=_worth_a_look, reverse=True)[:MOST_STREAMS]

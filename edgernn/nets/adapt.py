@@ -202,8 +202,8 @@ class Learner(nn.Module):
         """φ (T, N, F), r and observed (T, N, C); states: ln s (N, C), m and v − 1 (N, 2·C), P and B
         (N, F, F + C) → φB, r' (T, N, C), next states."""
         moved, judged, following = learn(
-            None if phi is None else phi.numpy(),
-            r.numpy(),
+            None if phi is None else phi.detach().numpy(),  # no gradient goes through a state
+            r.detach().numpy(),
             observed.numpy(),
             tuple(one.numpy() for one in state),
             self.usual.numpy(),
