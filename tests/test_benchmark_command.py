@@ -28,6 +28,7 @@ from edgernn_device.alarms import Alarms
 from edgernn_device.engine import Engine
 from edgernn_device.monitor import Monitor
 from edgernn_device.payload import RawSample
+from edgernn_device.shipped import GENERAL, GENERAL_FILE
 from edgernn_device.stream import StreamRule
 from edgernn_export.artefact import RefusedError
 from edgernn_export.benchmark import detectors
@@ -172,7 +173,8 @@ def test_a_plain_method_keeps_the_order_of_its_own_scores(name: str, tmp_path: P
 
 
 def methods(artefact: Path) -> list[Method]:
-    return [Ready("ready", artefact), *(Plain(name) for name in BASELINES)]
+    ready = Ready("ready", artefact), Ready(GENERAL, GENERAL_FILE)
+    return [*ready, *(Plain(name) for name in BASELINES)]
 
 
 @pytest.mark.parametrize("quiet", [0, 20])
@@ -286,6 +288,17 @@ def test_a_ready_artefact_is_taken_for_every_file(tmp_path: Path, artefact: Path
     folder = write_skab(tmp_path / "in", channels=PUMP_CHANNELS)
     said = run("skab", folder, "--artefact", artefact, "--detector", "z-score")
     assert list(printed(said.output))[-2:] == [artefact.stem, "z-score"]
+
+
+def test_the_artefact_that_needs_no_training_is_told_of_each_files_channels(
+    tmp_path: Path,
+) -> None:
+    for write, name in ((write_nab, "nab"), (write_skab, "skab")):
+        folder = write(tmp_path / name)
+        said = run(name, folder, "--detector", "general", "--detector", "always-on")
+        assert list(printed(said.output))[-2:] == ["general", "always-on"]
+    with pytest.raises(EdgernnError, match="expected 1–64 names, got 65"):
+        run("skab", write_skab(tmp_path / "wide", channels=65), "--artefact", GENERAL_FILE)
 
 
 def test_a_smaller_budget_gives_a_higher_threshold(tmp_path: Path) -> None:
