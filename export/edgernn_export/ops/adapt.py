@@ -4,12 +4,9 @@ P and B lie side by side in one state, so that one product with φ gives both wh
 which way to learn, and one outer product learns both.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from onnx import numpy_helper
 from onnxscript import ir
 from torch import Tensor, nn
 
@@ -22,9 +19,9 @@ from edgernn.nets.adapt import (
     learn,
     walk,
 )
-from edgernn_export.ops.branch import if_one_sample, traced
-from edgernn_export.ops.loop import Body, Values, scan
+from edgernn_export.ops.loop import Body, Values, sample_by_sample
 from edgernn_export.ops.order import op
+from edgernn_export.ops.parts import number, split
 
 
 @torch.library.custom_op("edgernn::adapt", mutates_args=())
@@ -99,33 +96,18 @@ def _(
 def _onnx_adapt(phi, r, observed, scale, recent, readout, usual, unrest, prior, paces):  # type: ignore[no-untyped-def]  # traced by onnxscript
     size, channels = phi.shape[2], r.shape[2]
     step = _step(Paces(*paces), usual, unrest, prior, channels, size)
-    is_fresh = op.Equal(op.Slice(readout, [0, 0], [1, 1], [1, 2]), _constant(0.0))
+    is_fresh = op.Equal(op.Slice(readout, [0, 0], [1, 1], [1, 2]), number(0.0))
     readout = op.Where(is_fresh, prior, readout)
     states = [channels], [2 * channels], [size, size + channels]
     rows = [*states, [size], [channels], [channels]]
-    return _run(step, [phi, r, observed], [scale, recent, readout], rows)
+    return sample_by_sample(step, [phi, r, observed], [scale, recent, readout], rows=rows)
 
 
 def _onnx_rescale(r, observed, scale, recent, usual, unrest, paces):  # type: ignore[no-untyped-def]  # traced by onnxscript
     step = _step(Paces(*paces), usual, unrest, None, r.shape[2], 0)
     channels = r.shape[2]
     rows = [[channels], [2 * channels], [channels], [channels]]
-    return _run(step, [r, observed], [scale, recent], rows)
-
-
-def _run(step: Body, samples: Values, states: Values, rows: Sequence[Sequence[int]]) -> Values:
-    """What is said of each sample, then the states: `step` takes states and one sample's values,
-    whose shapes behind N are `rows`."""
-
-    def one() -> Values:
-        following, said = step(states, [op.Squeeze(value, [0]) for value in samples])
-        return *(op.Unsqueeze(value, [0]) for value in said), *following
-
-    def several() -> Values:
-        following, said = scan(step, states, samples, rows=rows)
-        return *said, *following
-
-    return if_one_sample(samples[-1], one, several)
+    return sample_by_sample(step, [r, observed], [scale, recent], rows=rows)
 
 
 def _step(
@@ -138,10 +120,10 @@ def _step(
 ) -> Body:
     """The update of one sample, as `Learner` writes it; size 0: of the scale alone."""
     if size:
-        forget = _constant(walk(size, channels, paces)[1])
+        forget = number(walk(size, channels, paces)[1])
 
     def limits(size: float) -> tuple[Any, Any]:
-        return _constant(-size), _constant(size)
+        return number(-size), number(size)
 
     def step(states: Values, sample: Values) -> tuple[Values, Values]:
         scale, recent, *rest = states
@@ -150,25 +132,25 @@ def _step(
         if size:
             (a,), (phi,) = rest, features
             x = op.Unsqueeze(phi, [1])  # (N, 1, F)
-            way, moved = _split(op.MatMul(x, a), [size, channels], axis=2)
+            way, moved = split(op.MatMul(x, a), [size, channels], axis=2)
             moved = op.Squeeze(moved, [1])
             wanted = op.Mul(op.Sub(wanted, moved), there)
             said = [moved]
         factor = op.Exp(scale)
         error = op.Div(wanted, factor)
-        m, more = _split(recent, [channels, channels], axis=1)  # the mean, the variance − 1
+        m, more = split(recent, [channels, channels], axis=1)  # the mean, the variance − 1
         off = op.Clip(op.Sub(error, m), *limits(LARGEST_LESSON))
         square = op.Mul(off, off)
-        weight = op.Mul(there, _constant(paces.recent))
+        weight = op.Mul(there, number(paces.recent))
         m = op.Add(m, op.Mul(weight, off))
-        more = op.Add(more, op.Mul(weight, op.Sub(op.Sub(square, _constant(1.0)), more)))
-        bounded = op.Max(more, _constant(SMALLEST_VARIANCE - 1.0))
-        unlike = op.Sub(bounded, op.Log(op.Add(bounded, _constant(1.0))))
+        more = op.Add(more, op.Mul(weight, op.Sub(op.Sub(square, number(1.0)), more)))
+        bounded = op.Max(more, number(SMALLEST_VARIANCE - 1.0))
+        unlike = op.Sub(bounded, op.Log(op.Add(bounded, number(1.0))))
         u = op.Div(op.Add(op.Mul(m, m), unlike), usual)
-        pace = op.Div(_constant(1.0 - paces.floor), op.Add(op.Mul(u, u), _constant(1.0)))
-        w = op.Mul(there, op.Add(pace, _constant(paces.floor)))
-        unruly = op.Sub(op.Div(square, op.Add(square, _constant(1.0))), unrest)
-        change = op.Mul(op.Mul(w, _constant(paces.scale)), unruly)
+        pace = op.Div(number(1.0 - paces.floor), op.Add(op.Mul(u, u), number(1.0)))
+        w = op.Mul(there, op.Add(pace, number(paces.floor)))
+        unruly = op.Sub(op.Div(square, op.Add(square, number(1.0))), unrest)
+        change = op.Mul(op.Mul(w, number(paces.scale)), unruly)
         scale = op.Clip(op.Add(scale, change), *limits(LARGEST_CHANGE))
         following = [scale, op.Concat(m, more, axis=1)]
         if size:
@@ -176,9 +158,9 @@ def _step(
             turned = op.Reshape(way, [-1, size, 1])
             g = op.Squeeze(op.MatMul(x, turned), [2])  # (N, 1)
             most = op.ReduceMax(w, [1], keepdims=1)
-            known = op.Neg(op.Div(most, op.Add(op.Mul(most, g), _constant(1.0))))
+            known = op.Neg(op.Div(most, op.Add(op.Mul(most, g), number(1.0))))
             lesson = op.Mul(op.Mul(w, d), factor)
-            lesson = op.Div(lesson, op.Add(op.Mul(w, g), _constant(1.0)))
+            lesson = op.Div(lesson, op.Add(op.Mul(w, g), number(1.0)))
             row = op.Concat(
                 op.Mul(way, op.Unsqueeze(known, [2])), op.Unsqueeze(lesson, [1]), axis=2
             )
@@ -188,19 +170,6 @@ def _step(
         return following, [*said, error]
 
     return step
-
-
-def _split(value: ir.Value, sizes: Sequence[int], axis: int) -> Values:
-    """Not by op.Split: onnxscript cannot know how many outputs a variadic node has."""
-    parts = op.Constant(value=numpy_helper.from_array(np.array(sizes)))
-    attributes = [ir.AttrInt64("axis", axis)]
-    node = ir.Node("", "Split", [value, parts], attributes, num_outputs=len(sizes))
-    traced().append(node)
-    return node.outputs
-
-
-def _constant(value: Any) -> Any:
-    return op.Constant(value=numpy_helper.from_array(np.asarray(value, np.float32)))
 
 
 class ExportedLearner(nn.Module):

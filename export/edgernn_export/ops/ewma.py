@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import numpy as np
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 from edgernn.nets.layers import Ewma
 from edgernn_export.ops.branch import if_one_sample
 from edgernn_export.ops.order import op
+from edgernn_export.ops.parts import number
 
 
 @torch.library.custom_op("edgernn::ewma", mutates_args=())
@@ -28,7 +27,7 @@ def _onnx_ewma(x, mean, alpha):  # type: ignore[no-untyped-def]  # traced by onn
     width = mean.shape[1]
 
     def one():  # type: ignore[no-untyped-def]
-        means = op.Add(op.Mul(x, _constant(alpha)), op.Mul(mean, _constant(1.0 - alpha)))
+        means = op.Add(op.Mul(x, number(alpha)), op.Mul(mean, number(1.0 - alpha)))
         return means, op.Squeeze(means, [0])
 
     def several():  # type: ignore[no-untyped-def]
@@ -36,8 +35,8 @@ def _onnx_ewma(x, mean, alpha):  # type: ignore[no-untyped-def]  # traced by onn
         # is a row of its batch, so that its weights are two numbers.
         y, last = op.RNN(
             op.Reshape(x, [0, -1, 1]),
-            _constant(alpha, 1, 1, 1),
-            _constant(1.0 - alpha, 1, 1, 1),
+            number([[[alpha]]]),
+            number([[[1.0 - alpha]]]),
             None,
             None,
             op.Reshape(mean, [1, -1, 1]),
@@ -49,10 +48,6 @@ def _onnx_ewma(x, mean, alpha):  # type: ignore[no-untyped-def]  # traced by onn
         return op.Reshape(y, [0, -1, width]), op.Reshape(last, [-1, width])
 
     return if_one_sample(x, one, several)
-
-
-def _constant(value: float, *shape: int) -> Any:
-    return op.Constant(value=numpy_helper.from_array(np.full(shape, value, np.float32)))
 
 
 class ExportedEwma(nn.Module):

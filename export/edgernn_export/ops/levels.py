@@ -25,8 +25,7 @@ from edgernn.nets.levels import (
     Levels,
     follow,
 )
-from edgernn_export.ops.branch import if_one_sample
-from edgernn_export.ops.loop import scan
+from edgernn_export.ops.loop import sample_by_sample
 from edgernn_export.ops.order import op
 from edgernn_export.ops.parts import number, split
 
@@ -46,16 +45,8 @@ def _(x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _onnx_levels(x, state):  # type: ignore[no-untyped-def]  # traced by onnxscript
-    def one():  # type: ignore[no-untyped-def]
-        (following,), said = step([state], [op.Squeeze(x, [0])])
-        return *(op.Unsqueeze(value, [0]) for value in said), following
-
-    def several():  # type: ignore[no-untyped-def]
-        channels = x.shape[2]
-        following, said = scan(step, [state], [x], rows=[[ROWS, channels], [channels]])
-        return *said, *following
-
-    return if_one_sample(x, one, several)
+    channels = x.shape[2]
+    return sample_by_sample(step, [x], [state], rows=[[ROWS, channels], [channels]])
 
 
 def step(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[Any]]:

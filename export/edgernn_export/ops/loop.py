@@ -5,11 +5,29 @@ from typing import TypeAlias
 
 from onnxscript import ir
 
-from edgernn_export.ops.branch import moved_nodes, traced
+from edgernn_export.ops.branch import if_one_sample, moved_nodes, traced
+from edgernn_export.ops.order import op
 
 Values: TypeAlias = Sequence[ir.Value]
 Body: TypeAlias = Callable[[Values, Values], tuple[Values, Values]]
 """States (N, …) and what comes with one sample (N, …) → next states, what is said of it."""
+
+
+def sample_by_sample(
+    step: Body, samples: Values, states: Values, *, rows: Sequence[Sequence[int]]
+) -> Values:
+    """samples (T, N, …) → what `step` says of each (T, N, …), then the last states: its nodes as
+    they are for one sample, a Scan over them for several. `rows`: as `scan` takes them."""
+
+    def one() -> Values:
+        following, said = step(states, [op.Squeeze(value, [0]) for value in samples])
+        return *(op.Unsqueeze(value, [0]) for value in said), *following
+
+    def several() -> Values:
+        following, said = scan(step, states, samples, rows=rows)
+        return *said, *following
+
+    return if_one_sample(samples[0], one, several)
 
 
 def scan(

@@ -30,8 +30,7 @@ from edgernn.nets.ranking import (
     prior_counts,
     rank,
 )
-from edgernn_export.ops.branch import if_one_sample
-from edgernn_export.ops.loop import scan
+from edgernn_export.ops.loop import sample_by_sample
 from edgernn_export.ops.order import op
 from edgernn_export.ops.parts import number, split
 
@@ -50,16 +49,7 @@ def _(s: Tensor, known: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
 
 def _onnx_ranking(s, known, state):  # type: ignore[no-untyped-def]  # traced by onnxscript
     s, known = op.Unsqueeze(s, [2]), op.Unsqueeze(known, [2])  # (T, N, 1)
-
-    def one():  # type: ignore[no-untyped-def]
-        (following,), (y,) = step([state], [op.Squeeze(s, [0]), op.Squeeze(known, [0])])
-        return op.Unsqueeze(y, [0]), following
-
-    def several():  # type: ignore[no-untyped-def]
-        following, said = scan(step, [state], [s, known], rows=[[BINS + 1], [1], [1]])
-        return *said, *following
-
-    y, following = if_one_sample(s, one, several)
+    y, following = sample_by_sample(step, [s, known], [state], rows=[[BINS + 1], [1], [1]])
     return op.Squeeze(y, [2]), following
 
 
