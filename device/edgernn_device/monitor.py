@@ -176,7 +176,7 @@ class Monitor:
                     self._end_silence(stream, outcome, lasted_s=max(silent_s, apart_s))
         while backlog:
             self._step(backlog, outcome)
-        return self.partings().followed_by(outcome)
+        return self._after_partings(outcome)
 
     def look_at_clock(self, now_s: float) -> Outcome:
         """Which streams have fallen silent, and which were silent so long that they are forgotten.
@@ -200,7 +200,7 @@ class Monitor:
                 continue
             self.counts["forgotten"] += 1
             self._let_go(name, silent_s)
-        return self.partings().followed_by(outcome)
+        return self._after_partings(outcome)
 
     def partings(self) -> Outcome:
         """What came of streams that were let go in a batch that failed: of them it is true, and
@@ -356,6 +356,10 @@ class Monitor:
             self._forget_rolled_back(found[0])
         self.counts["too_many_streams"] += 1
         return False
+
+    def _after_partings(self, outcome: Outcome) -> Outcome:
+        """All that a batch led to; whoever is let go is among the forgotten."""
+        return self.partings().followed_by(outcome) if self._partings.forgotten else outcome
 
     def _forget_rolled_back(self, name: str) -> None:
         """A stream that came with what was rolled back, or was lost with the store: others may
