@@ -128,7 +128,8 @@ def budget_alarms(track: Track, distance: Floats) -> Spans:
     scores.load((tail,))
     score = scores(torch.from_numpy(distance)[:, None, None])[:, 0, 0].numpy()
     enter = enter_threshold(AlarmRule(), (tail,), period_s=PERIOD_S)
-    return run_alarm(track, score, enter=enter, leave=leave_threshold(enter))
+    leave = leave_threshold(enter, recover_samples=AlarmRule.for_period(1.0).recover_s)
+    return run_alarm(track, score, enter=enter, leave=leave)
 
 
 def run_alarm(track: Track, score: Floats, *, enter: float, leave: float) -> Spans:
