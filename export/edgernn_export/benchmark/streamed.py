@@ -5,6 +5,7 @@ blocks, which by chunk invariance is the same as one by one.
 """
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -59,7 +60,9 @@ def stream_through(engine: Engine, series: Series, *, budget: str | None) -> Sai
         is_on=is_on[place],
         asked_per_s=parse_budget(rule.false_alarms),
         parts=parts[place],
-        told=_told(limits, steps, score, delay=card.delay)[place] if limits.quiet_s else None,
+        told=news(_about(steps, card.delay), score, steps.starts, quiet_s=rule.quiet_s)[place]
+        if rule.quiet_s
+        else None,
     )
 
 
@@ -100,6 +103,21 @@ def steps_of(series: Series, card: Card) -> Steps:
     )
 
 
+def news(
+    time_s: Sequence[float], score: Floats, starts: Collection[int], *, quiet_s: float
+) -> Floats:
+    """Scores (S,) that are news, 0 else: what an alarm would say that goes on at any score and is
+    over at once. `starts`: where the stream, and the quiet, begins afresh."""
+    told, last, last_s, fresh = np.zeros(len(score)), 0.0, -np.inf, frozenset(starts)
+    for step, (at_s, value) in enumerate(zip(time_s, score.tolist(), strict=True)):
+        if step in fresh:
+            last = 0.0
+        if value > quiet_bar(last, at_s - last_s, quiet_s):  # NaN is no news
+            told[step] = last = value
+            last_s = at_s
+    return told
+
+
 def _run(engine: Engine, steps: Steps, card: Card) -> tuple[Floats, Floats]:
     """Scores (S,), NaN in warm-up, and each channel's part of them (S, C)."""
     stream = engine.add_stream()
@@ -129,20 +147,6 @@ def _alarmed(limits: Limits, steps: Steps, score: Floats, *, delay: int) -> NDAr
         alarm.update(time_s, value)
         is_on[step] = alarm.is_on
     return is_on
-
-
-def _told(limits: Limits, steps: Steps, score: Floats, *, delay: int) -> Floats:
-    """(S,) scores that are news, 0 else: what an alarm would say that goes on at any score, and is
-    over at once."""
-    told, fresh, last, last_s = np.zeros(len(score)), set(steps.starts), 0.0, -np.inf
-    about_s = _about(steps, delay)
-    for step, (time_s, value) in enumerate(zip(about_s, score.tolist(), strict=True)):
-        if step in fresh:
-            last = 0.0
-        if value > quiet_bar(last, time_s - last_s, limits.quiet_s):  # NaN is no news
-            told[step] = last = value
-            last_s = time_s
-    return told
 
 
 def _about(steps: Steps, delay: int) -> list[float]:
