@@ -5,7 +5,13 @@ from enum import StrEnum
 
 import msgspec
 
-from edgernn.calibration import check_rule, enter_threshold, leave_threshold, parse_budget
+from edgernn.calibration import (
+    LARGEST_SCORE,
+    check_rule,
+    enter_threshold,
+    leave_threshold,
+    parse_budget,
+)
 from edgernn.card import AlarmRule, Card, Tail
 from edgernn.steering import HIGHEST, Steering
 from edgernn.times import is_kept_time
@@ -183,7 +189,7 @@ class Alarm:
         times = (memory.since_s, memory.onset_s, memory.off_since_s, memory.heard_s)
         if not all(map(is_kept_time, times)):
             raise ValueError("an alarm of no time")
-        if not memory.told >= 0:
+        if not 0 <= memory.told < math.inf:
             raise ValueError("an alarm that told no score")
         if self._limits.steering is not None:
             self._offset = self._limits.steering.kept(memory.offset)
@@ -216,7 +222,8 @@ class Alarm:
             return None
         threshold = self.threshold
         self._enter(AlarmState.OFF, time_s)
-        self._off_since, self._told = time_s, self._peak
+        self._off_since = time_s
+        self._told = min(self._peak, LARGEST_SCORE)  # or an infinite one would be quiet for ever
         return Edge(
             is_on=False,
             time_s=time_s,

@@ -165,6 +165,10 @@ def test_the_bar_of_the_quiet_by_hand() -> None:
     assert quiet_bar(4.0, 1.0, 0.0) == quiet_bar(0.0, 1.0, 100.0) == 0
 
 
+def test_an_infinite_score_does_not_quiet_for_ever() -> None:
+    assert ons([math.inf, LOW, HIGH, *[LOW] * 200, HIGH]) == [0, 203]
+
+
 def test_quiet_hides_no_off_edge_and_is_over_with_a_fresh_start() -> None:
     alarm = Alarm(QUIET)
     assert [edge.is_on for edge in run(alarm, [6.0, LOW])] == [True, False]

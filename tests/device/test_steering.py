@@ -138,7 +138,9 @@ def test_with_another_budget_it_is_as_far_from_the_calibrated_one_as_before() ->
     assert fixed.threshold == 5.0
 
 
-@pytest.mark.parametrize("changes", [{"offset": math.nan}, {"offset": math.inf}, {"told": -1.0}])
+@pytest.mark.parametrize(
+    "changes", [{"offset": math.nan}, {"offset": math.inf}, {"told": -1.0}, {"told": math.inf}]
+)
 def test_what_no_alarm_can_remember_is_refused(changes: dict[str, float]) -> None:
     memory = msgspec.structs.replace(Alarm(LIMITS).remember(), **changes)
     with pytest.raises(ValueError, match=r"an alarm (whose threshold|that told)"):
