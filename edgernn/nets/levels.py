@@ -6,7 +6,7 @@ while it lasts. Every scale has a level of its own: one that all share is held s
 surprised.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 Floats = NDArray[np.float32]
 
 SPANS = (1.0, 4.0, 16.0)
-"""Samples over which residuals are smoothed, one time scale each."""
-SCALES = len(SPANS)
+"""Samples over which residuals are smoothed, one time scale each, unless others are asked for."""
 LEVEL_MEMORY = 5_000.0
 """Samples of a level in the long run; before, it is the mean of all."""
 VARIANCE_MEMORY = 10_000.0
@@ -42,9 +41,11 @@ by nothing."""
 LARGEST_READING = 1e15
 """Sensor units: what is beyond is never learnt, so that no square leaves float32."""
 
-ROWS = 2 + 3 * SCALES
-"""Of the state: samples seen and where the level is counted from, then level, smoothed residual and
-variance of every scale."""
+
+def rows(scales: int) -> int:
+    """Of the state: samples seen and where the level is counted from, then level, smoothed residual
+    and variance of every scale."""
+    return 2 + 3 * scales
 
 
 class Levels(nn.Module):
@@ -62,15 +63,18 @@ class Levels(nn.Module):
     A missing channel keeps what it knows and is not surprising.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, spans: Sequence[float] = SPANS) -> None:
+        """`spans`: W of each scale, in samples."""
         super().__init__()
-        self.state_shapes: Mapping[str, tuple[int, ...]] = {"moments": (ROWS, channels)}
+        self.spans = tuple(map(float, spans))
+        shape = rows(len(self.spans)), channels
+        self.state_shapes: Mapping[str, tuple[int, ...]] = {"moments": shape}
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x (T, N, C) in sensor units, NaN = missing; state (N, ROWS, C) → surprise u in standard
         deviations (T, N, K, C), 1 where it is known (T, N, C), the level before each sample
         (T, N, C) in sensor units, next state."""
-        u, known, level, following = follow(x.numpy(), state.numpy())
+        u, known, level, following = follow(x.numpy(), state.numpy(), self.spans)
         return (
             torch.from_numpy(u),
             torch.from_numpy(known),
@@ -79,19 +83,27 @@ class Levels(nn.Module):
         )
 
 
-def follow(x: Floats, state: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """`Levels.forward` in NumPy: a loop over samples, each judged by what was learnt before it."""
+def follow(
+    x: Floats, state: Floats, spans: Sequence[float], *, unguarded: float = UNGUARDED
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """`Levels.forward` in NumPy: a loop over samples, each judged by what was learnt before it.
+    `unguarded`: first samples that are all learnt alike."""
     samples, streams, channels = x.shape
-    u = np.empty((samples, streams, SCALES, channels), np.float32)
+    smoothing = np.array([1 / span for span in spans], np.float32)[:, None]  # (K, 1)
+    u = np.empty((samples, streams, len(spans), channels), np.float32)
     known, level = np.empty_like(x), np.empty_like(x)
     for t in range(samples):
-        u[t], known[t], level[t], state = _step(x[t], state)
+        u[t], known[t], level[t], state = _step(x[t], state, smoothing, unguarded)
     return u, known, level, state
 
 
-def _step(x: Floats, state: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """x (N, C), state (N, ROWS, C) → u (N, K, C), known (N, C), level (N, C), next state."""
-    n, origin, m, f, v = np.split(state, [1, 2, 2 + SCALES, 2 + 2 * SCALES], axis=1)
+def _step(
+    x: Floats, state: Floats, smoothing: Floats, unguarded: float
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """x (N, C), state (N, ROWS, C), smoothing (K, 1) → u (N, K, C), known (N, C), level (N, C),
+    next state."""
+    scales = len(smoothing)
+    n, origin, m, f, v = np.split(state, [1, 2, 2 + scales, 2 + 2 * scales], axis=1)
     x = x[:, None]  # (N, 1, C)
     one = np.float32(1)
     is_there = ~np.isnan(x)
@@ -106,12 +118,12 @@ def _step(x: Floats, state: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     )
     r = np.maximum(np.minimum((x - origin) - m, largest), -largest)
     rate = one / (n + 1)
-    change = np.maximum(rate, _SMOOTHING) * (r - f)
+    change = np.maximum(rate, smoothing) * (r - f)
     now = f + change
     known = (is_there & is_settled).astype(np.float32)
     u = np.abs(now) / deviation * known
     ratio = u * np.float32(1 / GUARD)
-    guard = one / (one + np.where(n < UNGUARDED, 0, ratio * ratio * ratio))
+    guard = one / (one + np.where(n < unguarded, 0, ratio * ratio * ratio))
     pace = is_learnt * guard  # (N, K, C)
     learnt = m + np.maximum(rate, np.float32(1 / LEVEL_MEMORY)) * pace * r
     settling = one / np.maximum(n - (SKIPPED - 1), one)
@@ -126,6 +138,3 @@ def _step(x: Floats, state: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     ]
     level = origin[:, 0] + m[:, 0]
     return u, known[:, 0], level, np.concatenate(following, axis=1)
-
-
-_SMOOTHING = np.array([1 / span for span in SPANS], np.float32)[:, None]  # (K, 1)

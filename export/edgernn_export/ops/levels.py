@@ -1,6 +1,7 @@
 """Levels → plain nodes for one sample, a Scan over them for several. Any number of channels."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,14 +17,12 @@ from edgernn.nets.levels import (
     LEVEL_MEMORY,
     MOST_COUNTED,
     RELATIVE_FLOOR,
-    ROWS,
-    SCALES,
     SKIPPED,
-    SPANS,
     UNGUARDED,
     VARIANCE_MEMORY,
     Levels,
     follow,
+    rows,
 )
 from edgernn_export.ops.loop import sample_by_sample
 from edgernn_export.ops.order import op
@@ -31,27 +30,33 @@ from edgernn_export.ops.parts import number, split
 
 
 @torch.library.custom_op("edgernn::levels", mutates_args=())
-def levels(x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def levels(
+    x: Tensor, state: Tensor, spans: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `Levels.forward` takes and gives them."""
-    u, known, level, following = map(torch.from_numpy, follow(x.numpy(), state.numpy()))
+    u, known, level, following = map(torch.from_numpy, follow(x.numpy(), state.numpy(), spans))
     return u, known, level, following
 
 
 @levels.register_fake
-def _(x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(x: Tensor, state: Tensor, spans: Sequence[float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     samples, streams, channels = x.shape
-    u = x.new_empty(samples, streams, SCALES, channels)
+    u = x.new_empty(samples, streams, len(spans), channels)
     return u, torch.empty_like(x), torch.empty_like(x), torch.empty_like(state)
 
 
-def _onnx_levels(x, state):  # type: ignore[no-untyped-def]  # traced by onnxscript
+def _onnx_levels(x, state, spans):  # type: ignore[no-untyped-def]  # traced by onnxscript
     channels = x.shape[2]
-    return sample_by_sample(step, [x], [state], rows=[[ROWS, channels], [channels]])
+    shapes = [[rows(len(spans)), channels], [channels]]
+    return sample_by_sample(partial(step, spans), [x], [state], rows=shapes)
 
 
-def step(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def step(
+    spans: Sequence[float], states: Sequence[Any], sample: Sequence[Any]
+) -> tuple[list[Any], list[Any]]:
     """The update of one sample, as `edgernn.nets.levels` writes it."""
-    n, origin, m, f, v = split(states[0], [1, 1, SCALES, SCALES, SCALES], axis=1)
+    scales = len(spans)
+    n, origin, m, f, v = split(states[0], [1, 1, scales, scales, scales], axis=1)
     x = op.Unsqueeze(sample[0], [1])  # (N, 1, C)
     one, zero = number(1.0), number(0.0)
     is_missing = op.IsNaN(x)
@@ -70,7 +75,7 @@ def step(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[
     largest = op.Where(is_settled, largest, number(LARGEST_READING))
     r = op.Max(op.Min(op.Sub(op.Sub(x, origin), m), largest), op.Neg(largest))
     rate = op.Div(one, op.Add(n, one))
-    smoothing = number([[1 / span] for span in SPANS])
+    smoothing = number([[1 / span] for span in spans])
     change = op.Mul(op.Max(rate, smoothing), op.Sub(r, f))
     now = op.Add(f, change)
     known = op.Mul(is_there, op.Cast(is_settled, to=ir.DataType.FLOAT))
@@ -99,11 +104,12 @@ def step(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[
 class ExportedLevels(nn.Module):
     """Levels as one opaque op."""
 
-    def __init__(self, _: Levels) -> None:
+    def __init__(self, levels: Levels) -> None:
         super().__init__()
+        self.spans = list(levels.spans)
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        u, known, level, following = levels(x, state)
+        u, known, level, following = levels(x, state, self.spans)
         return u, known, level, following
 
 
