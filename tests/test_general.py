@@ -154,7 +154,7 @@ def test_a_level_far_from_zero_is_followed() -> None:
     generator = np.random.default_rng(2)
     x = 101_325 + 10 * generator.standard_normal((60_000, 1, 1)).astype(np.float32)
     x[20_000:] += 15
-    moments = np.zeros((1, levels.ROWS, 1), np.float32)
+    moments = np.zeros((1, levels.rows(levels.SCALES), 1), np.float32)
     for sample in x:
         _, _, _, level, moments = levels.step(sample, moments)
     assert float(level[0, 0]) == pytest.approx(101_340, abs=1.5)

@@ -7,7 +7,7 @@ the first one was in does not matter to a table that begins empty.
 import numpy as np
 from numpy.typing import NDArray
 
-from edgernn.nets.levels import FLOOR, LARGEST_RESIDUAL, RELATIVE_FLOOR, SCALES, SMOOTHING
+from edgernn.nets.levels import FLOOR, LARGEST_RESIDUAL, RELATIVE_FLOOR, SCALES, SPANS, smoothing
 from edgernn.nets.readings import LARGEST_READING, MOST_COUNTED, Reading
 
 Floats = NDArray[np.float32]
@@ -84,7 +84,7 @@ def step(
     r = np.maximum(np.minimum(seen.x - expected, largest), -largest)
     x = expected + r
     says = is_settled.astype(np.float32)
-    change = np.maximum(seen.rate, SMOOTHING) * (r - f) * says
+    change = np.maximum(seen.rate, smoothing(SPANS)) * (r - f) * says
     now = f + change  # (N, K, C)
     u = np.abs(now) / deviation * (seen.is_there * says)
 

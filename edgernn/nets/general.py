@@ -78,7 +78,7 @@ class General(Exportable):
 def state_shapes(channels: int) -> Mapping[str, tuple[int, ...]]:
     """Every memory, in the order of `step`."""
     return {
-        "level.moments": (levels.ROWS, channels),
+        "level.moments": (levels.rows(levels.SCALES), channels),
         "day.length": (1,),
         "day.count": (1,),
         "day.moments": (days.ROWS, channels),

@@ -6,15 +6,20 @@ while it lasts. Every scale has a level of its own: one that all share is held s
 surprised.
 """
 
+from collections.abc import Mapping, Sequence
+from functools import cache
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from edgernn.nets.readings import LARGEST_READING, Reading, read
 
 Floats = NDArray[np.float32]
 
 SPANS = (1.0, 4.0, 16.0)
-"""Samples over which residuals are smoothed, one time scale each."""
+"""Samples over which residuals are smoothed, one time scale each, unless others are asked for."""
 SCALES = len(SPANS)
 LEVEL_MEMORY = 5_000.0
 """Samples of a level in the long run; before, it is the mean of all."""
@@ -35,12 +40,48 @@ float32 can tell."""
 LARGEST_RESIDUAL = 100.0
 """Standard deviations: one wild reading is over once its smoothed residual is, and moves a level
 by nothing."""
-ROWS = 2 + 3 * SCALES
-"""Of the state: samples seen and where the level is counted from, then level, smoothed residual and
-variance of every scale."""
 
 
-def step(x: Floats, state: Floats) -> tuple[Reading, Floats, Floats, Floats, Floats]:
+def rows(scales: int) -> int:
+    """Of the state: samples seen and where the level is counted from, then level, smoothed residual
+    and variance of every scale."""
+    return 2 + 3 * scales
+
+
+class Levels(nn.Module):
+    """The level view alone, over any spans: `step` for sample after sample."""
+
+    def __init__(self, channels: int, spans: Sequence[float] = SPANS) -> None:
+        """`spans`: W of each scale, in samples."""
+        super().__init__()
+        self.spans = tuple(map(float, spans))
+        shape = rows(len(self.spans)), channels
+        self.state_shapes: Mapping[str, tuple[int, ...]] = {"moments": shape}
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x (T, N, C) in sensor units, NaN = missing; state (N, rows, C) → surprise u in standard
+        deviations (T, N, K, C), 1 where it is known (T, N, C), the level before each sample
+        (T, N, C) in sensor units, next state."""
+        said = follow(x.detach().numpy(), state.numpy(), self.spans)
+        u, known, level, following = map(torch.from_numpy, said)
+        return u, known, level, following
+
+
+def follow(
+    x: Floats, state: Floats, spans: Sequence[float], *, unguarded: float = UNGUARDED
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """`Levels.forward` in NumPy. `unguarded`: first samples that are all learnt alike."""
+    samples, streams, channels = x.shape
+    u = np.empty((samples, streams, len(spans), channels), np.float32)
+    known, level = np.empty_like(x), np.empty_like(x)
+    for t in range(samples):
+        _, u[t], known[t], level[t], state = step(x[t], state, spans, unguarded=unguarded)
+    return u, known, level, state
+
+
+def step(
+    x: Floats, state: Floats, spans: Sequence[float] = SPANS, *, unguarded: float = UNGUARDED
+) -> tuple[Reading, Floats, Floats, Floats, Floats]:
     """The level view of all channels, each by itself.
 
     For a channel that was observed n times before, and a scale of W samples, with x counted from
@@ -54,11 +95,12 @@ def step(x: Floats, state: Floats) -> tuple[Reading, Floats, Floats, Floats, Flo
 
     A missing channel keeps what it knows and is not surprising.
 
-    x (N, C) in sensor units, NaN = missing; state (N, ROWS, C) → the sample as other views take it,
+    x (N, C) in sensor units, NaN = missing; state (N, rows, C) → the sample as other views take it,
     surprise u in standard deviations (N, K, C), 1 where it is known (N, C), the level before the
     sample (N, C) in sensor units, next state.
     """
-    n, origin, m, f, v = np.split(state, [1, 2, 2 + SCALES, 2 + 2 * SCALES], axis=1)
+    scales = len(spans)
+    n, origin, m, f, v = np.split(state, [1, 2, 2 + scales, 2 + 2 * scales], axis=1)
     seen = read(x, n, origin)
     one = np.float32(1)
     level = seen.origin + m
@@ -68,12 +110,12 @@ def step(x: Floats, state: Floats) -> tuple[Reading, Floats, Floats, Floats, Flo
     largest = np.float32(LARGEST_RESIDUAL) * deviation[:, :1]
     largest = np.where(is_settled, largest, np.float32(LARGEST_READING))
     r = np.maximum(np.minimum(seen.x - m, largest), -largest)
-    change = np.maximum(seen.rate, SMOOTHING) * (r - f)
+    change = np.maximum(seen.rate, smoothing(spans)) * (r - f)
     now = f + change
     known = seen.is_there * is_settled.astype(np.float32)
     u = np.abs(now) / deviation * known
     ratio = u * np.float32(1 / GUARD)
-    guard = one / (one + np.where(n < UNGUARDED, 0, ratio * ratio * ratio))
+    guard = one / (one + np.where(n < unguarded, 0, ratio * ratio * ratio))
     pace = seen.is_learnt * guard  # (N, K, C)
     learnt = m + np.maximum(seen.rate, np.float32(1 / LEVEL_MEMORY)) * pace * r
     settling = one / np.maximum(n - np.float32(SKIPPED - 1), one)
@@ -84,4 +126,7 @@ def step(x: Floats, state: Floats) -> tuple[Reading, Floats, Floats, Floats, Flo
     return seen, u, known[:, 0], level[:, 0], following
 
 
-SMOOTHING = np.array([1 / span for span in SPANS], np.float32)[:, None]  # (K, 1)
+@cache
+def smoothing(spans: Sequence[float]) -> Floats:
+    """(K, 1) what an average over each span moves by."""
+    return np.array([1 / span for span in spans], np.float32)[:, None]

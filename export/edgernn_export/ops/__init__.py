@@ -19,6 +19,7 @@ from edgernn.nets.detector import TailScores
 from edgernn.nets.gates import FastGrnnLayer, MinGruLayer
 from edgernn.nets.general import General
 from edgernn.nets.layers import Ewma, GruLayer, LstmLayer, RnnLayer
+from edgernn.nets.levels import Levels
 from edgernn.nets.windows import Lag
 from edgernn_export.ops import (
     adapt,
@@ -29,6 +30,7 @@ from edgernn_export.ops import (
     general,
     gru,
     lag,
+    levels,
     linear,
     lstm,
     mingru,
@@ -45,6 +47,7 @@ EXPORTED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     GruLayer: gru.ExportedGru,
     Lag: lag.ExportedLag,
     Learner: adapt.ExportedLearner,
+    Levels: levels.ExportedLevels,
     LstmLayer: lstm.ExportedLstm,
     MinGruLayer: mingru.ExportedMinGru,
     RnnLayer: elman.ExportedRnn,
@@ -61,6 +64,7 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **general.TRANSLATION,
     **gru.TRANSLATION,
     **lag.TRANSLATION,
+    **levels.TRANSLATION,
     **lstm.TRANSLATION,
     **mingru.TRANSLATION,
 }

@@ -19,7 +19,7 @@ from edgernn.nets.days import (
     USUAL_MOST,
     USUAL_SHARE,
 )
-from edgernn.nets.levels import FLOOR, LARGEST_RESIDUAL, RELATIVE_FLOOR, SCALES, SMOOTHING
+from edgernn.nets.levels import FLOOR, LARGEST_RESIDUAL, RELATIVE_FLOOR, SCALES, SPANS, smoothing
 from edgernn.nets.readings import LARGEST_READING, MOST_COUNTED
 from edgernn_export.ops.order import op
 from edgernn_export.ops.parts import as_number, bounded, number, split
@@ -49,7 +49,7 @@ def step(
     r = bounded(op.Sub(seen.x, expected), largest)
     x = op.Add(expected, r)
     says = as_number(is_settled)
-    change = op.Mul(op.Mul(op.Max(seen.rate, number(SMOOTHING)), op.Sub(r, f)), says)
+    change = op.Mul(op.Mul(op.Max(seen.rate, number(smoothing(SPANS))), op.Sub(r, f)), says)
     now = op.Add(f, change)  # (N, K, C)
     u = op.Mul(op.Div(op.Abs(now), deviation), op.Mul(seen.is_there, says))
 

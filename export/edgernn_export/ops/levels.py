@@ -1,6 +1,10 @@
 """Levels → the nodes of one sample. Any number of channels."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from edgernn.nets.levels import (
     FEWEST,
@@ -9,21 +13,55 @@ from edgernn.nets.levels import (
     LARGEST_RESIDUAL,
     LEVEL_MEMORY,
     RELATIVE_FLOOR,
-    SCALES,
     SKIPPED,
-    SMOOTHING,
+    SPANS,
     UNGUARDED,
     VARIANCE_MEMORY,
+    Levels,
+    follow,
+    rows,
+    smoothing,
 )
 from edgernn.nets.readings import LARGEST_READING
+from edgernn_export.ops.loop import sample_by_sample
 from edgernn_export.ops.order import op
 from edgernn_export.ops.parts import as_number, bounded, number, split
 from edgernn_export.ops.readings import Reading, read
 
 
-def step(sample: Any, state: Any) -> tuple[Reading, Any, Any, Any, Any]:
+@torch.library.custom_op("edgernn::levels", mutates_args=())
+def levels(
+    x: Tensor, state: Tensor, spans: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `Levels.forward` takes and gives them."""
+    said = follow(x.numpy(), state.numpy(), tuple(spans))
+    u, known, level, following = map(torch.from_numpy, said)
+    return u, known, level, following
+
+
+@levels.register_fake
+def _(x: Tensor, state: Tensor, spans: Sequence[float]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    samples, streams, channels = x.shape
+    u = x.new_empty(samples, streams, len(spans), channels)
+    return u, torch.empty_like(x), torch.empty_like(x), torch.empty_like(state)
+
+
+def _onnx_levels(x, state, spans):  # type: ignore[no-untyped-def]  # traced by onnxscript
+    def alone(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        _, u, known, level, following = step(sample[0], states[0], spans)
+        return [following], [u, known, level]
+
+    channels = x.shape[2]
+    shapes = [[rows(len(spans)), channels], [channels]]
+    return sample_by_sample(alone, [x], [state], rows=shapes)
+
+
+def step(
+    sample: Any, state: Any, spans: Sequence[float] = SPANS
+) -> tuple[Reading, Any, Any, Any, Any]:
     """As `edgernn.nets.levels` writes it."""
-    n, origin, m, f, v = split(state, [1, 1, SCALES, SCALES, SCALES], axis=1)
+    scales = len(spans)
+    n, origin, m, f, v = split(state, [1, 1, scales, scales, scales], axis=1)
     seen = read(sample, n, origin)
     zero, one = number(0.0), number(1.0)
     level = op.Add(seen.origin, m)
@@ -34,7 +72,7 @@ def step(sample: Any, state: Any) -> tuple[Reading, Any, Any, Any, Any]:
     largest = op.Mul(op.Slice(deviation, [0], [1], [1]), number(LARGEST_RESIDUAL))
     largest = op.Where(is_settled, largest, number(LARGEST_READING))
     r = bounded(op.Sub(seen.x, m), largest)
-    change = op.Mul(op.Max(seen.rate, number(SMOOTHING)), op.Sub(r, f))
+    change = op.Mul(op.Max(seen.rate, number(smoothing(tuple(spans)))), op.Sub(r, f))
     now = op.Add(f, change)
     known = op.Mul(seen.is_there, as_number(is_settled))
     u = op.Mul(op.Div(op.Abs(now), deviation), known)
@@ -57,3 +95,18 @@ def step(sample: Any, state: Any) -> tuple[Reading, Any, Any, Any, Any]:
     )
     first = op.Gather(level, 0, axis=1)  # (N, C): that of the sample alone
     return seen, u, op.Squeeze(known, [1]), first, following
+
+
+class ExportedLevels(nn.Module):
+    """Levels as one opaque op."""
+
+    def __init__(self, layer: Levels) -> None:
+        super().__init__()
+        self.spans = list(layer.spans)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        u, known, level, following = levels(x, state, self.spans)
+        return u, known, level, following
+
+
+TRANSLATION: dict[Any, Any] = {torch.ops.edgernn.levels.default: _onnx_levels}
