@@ -89,9 +89,10 @@ class Limits(msgspec.Struct, frozen=True):
         )
 
     def without_memory(self) -> "Limits":
-        """The same for every alarm: the threshold stays, and nothing is kept quiet. For comparing
-        scores, of which one that differs would else move all that follows."""
-        return msgspec.structs.replace(self, quiet_s=0.0, steering=None)
+        """Every alarm judged alike: the threshold stays, and the quiet is a plain cool-down. For
+        comparing scores, of which one that differs would else move all that follows."""
+        cooldown_s = max(self.cooldown_s, self.quiet_s)
+        return msgspec.structs.replace(self, cooldown_s=cooldown_s, quiet_s=0.0, steering=None)
 
     def __str__(self) -> str:
         text = f"at score {self.enter:.2f}"

@@ -147,6 +147,11 @@ def test_what_no_alarm_can_remember_is_refused(changes: dict[str, float]) -> Non
         Alarm(LIMITS).recall(memory)
 
 
+def test_scores_are_compared_by_alarms_that_know_nothing_of_each_other() -> None:
+    limits = make_limits(quiet_s=7, cooldown_s=2, steering=STEERING).without_memory()
+    assert limits == make_limits(cooldown_s=7)
+
+
 def test_a_rule_says_whether_it_steers() -> None:
     assert Limits.from_rule(AlarmRule(), CARD).steering is None
     steering = Limits.from_rule(AlarmRule("2/day", steered=True), CARD).steering
