@@ -4,9 +4,9 @@ A histogram of the logarithm of past surprise, which forgets slowly, and a Paret
 was seen. Samples of one long excursion count about once together: else an anomaly that lasts
 teaches the histogram that it is normal.
 
-Everything is continuous in the surprise, also what is learnt from it: at a border a sample is shared between
-two bins, the tail begins between bins, an excursion begins by degrees. So two engines whose sums
-differ in the last bit go on saying the same.
+Everything is continuous in the surprise, also what is learnt from it: at a border a sample is
+shared between two bins, the tail begins between bins, an excursion begins by degrees. So two
+engines whose sums differ in the last bit go on saying the same.
 """
 
 import math
