@@ -168,7 +168,7 @@ def scores(x: Array, *, day: float) -> Array:
     ranks = [Rank() for _ in range(6 if channels == 1 else 1)]
     said = []
     for t, sample in enumerate(x):
-        guarded = min(max(2 - max(rank.excursion for rank in ranks) / 5000, 0), 1)
+        guarded = min(max(2 - max(rank.excursion for rank in ranks) / 20_000, 0), 1)
         largest = [100 * level.deviation for level in levels[0]]
         surprise = [
             [

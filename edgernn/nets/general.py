@@ -22,9 +22,10 @@ TINY = 1e-6
 """Of squares of surprise: below, no channel is to blame more than another."""
 VIEWS = 2 * levels.SCALES
 """Level and time of day at every scale."""
-ACCEPTED = 5000.0
+ACCEPTED = 20_000.0
 """Samples of one excursion after which its guard begins to open; after twice as many all is learnt
-alike. What has been so for as long as a level remembers is how it is now."""
+alike, for what has been so for so long is how it is now. With 5,000, VUS-PR on SMD was 0.435 in
+place of 0.544."""
 
 
 class General(Exportable):
