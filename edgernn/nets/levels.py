@@ -74,7 +74,7 @@ class Levels(nn.Module):
         """x (T, N, C) in sensor units, NaN = missing; state (N, ROWS, C) → surprise u in standard
         deviations (T, N, K, C), 1 where it is known (T, N, C), the level before each sample
         (T, N, C) in sensor units, next state."""
-        u, known, level, following = follow(x.numpy(), state.numpy(), self.spans)
+        u, known, level, following = follow(x.detach().numpy(), state.numpy(), self.spans)
         return (
             torch.from_numpy(u),
             torch.from_numpy(known),
