@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import HOURS, interleaved, pump, table
 from edgernn.alarm import Alarm, Limits
+from edgernn.card import Binding
 from edgernn.config import Config, TrainingConfig
 from edgernn.evaluation.evaluate import BLOCK, ScoredTrack
 from edgernn.evaluation.metrics import measure
@@ -23,6 +24,7 @@ from edgernn.simulate.pump import parse_fault, simulate_pump
 from edgernn.training.stretches import split
 from edgernn.training.train import calibrate, train
 from edgernn_device.engine import Engine
+from edgernn_device.shipped import GENERAL_FILE
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph
 from edgernn_export.quantize import quantize
@@ -73,7 +75,8 @@ def main() -> None:
     torch.set_num_threads(1)
     print("## Adapting: one step\n")
     print(
-        f"C = {CHANNELS}, H = 32, not trained, int8. µs of the engine's step; in brackets, ratio "
+        f"C = {CHANNELS}, H = 32, not trained, int8; beside them the general artefact. µs of the "
+        "engine's step; in brackets, ratio "
         f"to a detector that does not adapt. Median of {ROUNDS} interleaved rounds.\n"
     )
     print(costs())
@@ -105,12 +108,15 @@ def costs() -> str:
         )
         for name, made in detectors.items()
     }
+    engines = {name: Engine(one) for name, one in artefacts.items()}
+    binding = Binding(_names(CHANNELS), 1.0)
+    engines["general"] = Engine(GENERAL_FILE.read_bytes(), binding=binding)
     generator = np.random.default_rng(0)
     times = [
         interleaved(
             {
-                name: _step(Engine(one), generator.standard_normal((t, n, CHANNELS), np.float32))
-                for name, one in artefacts.items()
+                name: _step(engine, generator.standard_normal((t, n, CHANNELS), np.float32))
+                for name, engine in engines.items()
             },
             rounds=ROUNDS,
         )
@@ -120,10 +126,10 @@ def costs() -> str:
         [
             name,
             *(f"{1e6 * took[name]:,.0f} ({took[name] / took['off']:.2f})" for took in times),
-            f"{4 * sum(int(np.prod(s.shape)) for s in detectors[name].states):,}",
-            f"{len(artefacts[name]):,}",
+            f"{4 * sum(int(np.prod(s.shape)) for s in engine.card.states):,}",
+            f"{engine.size_bytes:,}",
         ]
-        for name in artefacts
+        for name, engine in engines.items()
     ]
     sizes = [f"T={t}, N={n}" for t, n in SIZES]
     return table(["adapts", *sizes, "state, bytes a stream", "artefact, bytes"], lines)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 import msgspec
 
 from edgernn.errors import EdgernnError
+from edgernn.times import DAY_S
 
 MOST_STATES = 4_000_000
 """Numbers that one stream may remember, 16 MB: more is no detector, and memory for many."""
@@ -49,7 +50,7 @@ class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     not known."""
 
 
-class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One memory of the detector: graph input `name`, graph output `name`.next."""
 
     name: str
@@ -57,6 +58,8 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Shape of one stream's row, without the stream axis; `ANY` = as many as there are channels."""
     initial: float
     """Every element of a fresh row."""
+    in_days: bool = False
+    """Whether `initial` counts days, of which the period makes samples."""
 
 
 class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -168,7 +171,11 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             raise EdgernnError(f"{where}: period_s: expected seconds above 0, got {period_s:g}")
         stretch = period_s / self.period_s
         states = [
-            msgspec.structs.replace(one, shape=tuple(size or len(names) for size in one.shape))
+            State(
+                one.name,
+                tuple(size or len(names) for size in one.shape),
+                one.initial * (DAY_S / period_s if one.in_days else 1.0),
+            )
             for one in self.states
         ]
         alarm = msgspec.structs.replace(

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 MILLISECONDS_FROM = 1e11
 """A bare number from here on is milliseconds: as seconds it would be after the year 5138."""
 
+DAY_S = 86_400.0
+
 LAST_S = 253402300800.0
 """The year 10000: from there on a time cannot be written as ISO 8601."""
 

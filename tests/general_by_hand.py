@@ -43,6 +43,62 @@ class Level:
         return u if n > 20 else None
 
 
+class Day:
+    """One channel against its half hours."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.start = self.recent = self.around = self.usual = 0.0
+        self.bins = [(0.0, 0.0, 0) for _ in range(48)]
+        """Mean, variance, visits."""
+        self.smooth = [0.0, 0.0, 0.0]
+
+    def see(self, x: float, phase: float) -> list[float]:
+        """The surprise of a value at each scale; phase of the day 0 … 1."""
+        n, place = self.n, 48 * phase
+        at = int(place)
+        side = 1 if place - at > 0.5 else -1
+        if n == 0:
+            self.start, x = x, 0.0
+        else:
+            x -= self.start
+        mean, variance, visits = self.bins[at]
+        beside = self.bins[(at + side) % 48]
+        expected, spread = (mean, variance) if visits else (self.recent, self.around)
+        if visits and beside[2]:
+            w = abs(place - at - 0.5)
+            expected = (1 - w) * mean + w * beside[0]
+            spread = (1 - w) * variance + w * beside[1]
+        floor = max(1e-6 * abs(self.start + self.recent), 1e-3 * math.sqrt(self.around), 1e-9)
+        deviation = math.sqrt(spread + 0.1 * self.usual) + floor
+        most = 100 * deviation if n > 5 else math.inf
+        r = min(max(x - expected, -most), most)
+        u = [0.0, 0.0, 0.0]
+        if n > 5:
+            for k, span in enumerate((1, 4, 16)):
+                self.smooth[k] += max(1 / span, 1 / (n + 1)) * (r - self.smooth[k])
+                u[k] = abs(self.smooth[k]) / deviation
+        self.bins[at] = self.learnt(x, at, floor, most)
+        square = min(r * r, 16 * self.usual + floor**2) if n > 50 else r * r
+        self.usual += max(1 / 1000, 1 / (n + 1)) * (square - self.usual)
+        rate, away = max(1 / 100, 1 / (n + 1)), min(max(x - self.recent, -most), most)
+        self.recent += rate * away
+        self.around = (1 - rate) * (self.around + rate * away**2)
+        self.n += 1
+        return u
+
+    def learnt(self, x: float, at: int, floor: float, most: float) -> tuple[float, float, int]:
+        """The bin with a value more."""
+        mean, variance, visits = self.bins[at]
+        if not visits:
+            mean = self.recent
+        if visits >= 12:
+            most = 3 * math.sqrt(variance + 0.3 * self.usual) + floor
+        q = min(max(x - mean, -most), most)
+        rate = max(1 / (visits + 1), 1 / 200)
+        return mean + rate * q, (1 - rate) * (variance + rate * q**2), visits + 1
+
+
 def joined(surprise: list[float | None]) -> float:
     """Of all channels at one time scale."""
     known = [u for u in surprise if u is not None]
@@ -52,7 +108,8 @@ def joined(surprise: list[float | None]) -> float:
 
 
 WIDTH = math.log(1e6) / 64
-EDGES = [(j - 1 / 3) * WIDTH for j in range(13)]
+BINS = 64
+EDGES = [(j - 21.5) * WIDTH for j in range(BINS + 1)]
 """Of the histogram, in the logarithm of surprise."""
 
 
@@ -60,11 +117,11 @@ class Rank:
     """−log10 p of a surprise by those before it."""
 
     def __init__(self) -> None:
-        self.counts = [0.0] * 12
+        self.counts = [0.0] * BINS
         self.excursion = 0.0
 
     def see(self, s: float) -> float:
-        z = math.log(s)
+        z = min(max(math.log(max(s, 1e-9)), EDGES[0]), EDGES[-1])
         n = sum(self.counts)
         above = sum(
             c * min(max((upper - z) / WIDTH, 0), 1)
@@ -74,8 +131,8 @@ class Rank:
         pareto = min(math.log(0.05) - (z - start) / scale, 0)
         y = -math.log10((above + math.exp(pareto)) / (n + 1))
         weight = 1 / (1 + self.excursion)
-        place = min(max((z - EDGES[0]) / WIDTH - 0.5, 0), 11)
-        for j in range(12):
+        place = min(max((z - EDGES[0]) / WIDTH - 0.5, 0), BINS - 1)
+        for j in range(BINS):
             share = max(1 - abs(place - j), 0)
             self.counts[j] += weight * (share - self.counts[j] / 100_000)
         degree = min(max((y - 0.9) / 0.2, 0), 1)
@@ -93,7 +150,7 @@ class Rank:
         ]
         everything = sum(counts)
         left, mass, start, parts = 0.05 * everything, 0.0, EDGES[-1], []
-        for j in reversed(range(12)):
+        for j in reversed(range(BINS)):
             share = min(max(left / (counts[j] + 0.001 * everything), 0), 1)
             parts.append((EDGES[j + 1] - share * WIDTH / 2, share * counts[j]))
             mass += share * counts[j]
@@ -103,12 +160,14 @@ class Rank:
         return start, max((excess + 100 * 0.2) / (mass + 100), 0.02)
 
 
-def scores(x: Array) -> Array:
-    """x (T, C), NaN = missing → (T,), NaN where nothing was observed."""
-    levels = [[Level(span) for _ in x[0]] for span in (1, 4, 16)]
-    rank = Rank()
+def scores(x: Array, *, day: float) -> Array:
+    """x (T, C), NaN = missing; `day` samples a day → (T,), NaN where nothing was observed."""
+    channels = x.shape[1]
+    levels = [[Level(span) for _ in range(channels)] for span in (1, 4, 16)]
+    days = [Day() for _ in range(channels)]
+    ranks = [Rank() for _ in range(6 if channels == 1 else 1)]
     said = []
-    for sample in x:
+    for t, sample in enumerate(x):
         largest = [100 * level.deviation for level in levels[0]]
         surprise = [
             [
@@ -117,10 +176,20 @@ def scores(x: Array) -> Array:
             ]
             for row in levels
         ]
+        of_day = [
+            [None] * 3 if np.isnan(value) else day_.see(float(value), t % day / day)
+            for day_, value in zip(days, sample, strict=True)
+        ]
+        is_known = [u is not None for u in surprise[0]]
+        for k in range(3):
+            surprise.append([u[k] if ok else None for u, ok in zip(of_day, is_known, strict=True)])
         if np.isnan(sample).all():
             said.append(math.nan)
-        elif all(u is None for u in surprise[0]):
+        elif not any(is_known):
             said.append(0.0)
         else:
-            said.append(rank.see(1 + max(map(joined, surprise))))
+            alone = channels == 1
+            s = [row[0] or 0.0 for row in surprise] if alone else [1 + max(map(joined, surprise))]
+            y = [rank.see(one) for rank, one in zip(ranks, s, strict=True)]
+            said.append(float(np.mean(np.array(y) ** 4) ** 0.25))
     return np.array(said)

@@ -5,7 +5,6 @@ from functools import cache
 import general_by_hand
 import numpy as np
 import pytest
-import torch
 from cards import make_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from runners import CHANNELS, NAMES, SPREAD, EngineRunner, healthy, samples
 
 from edgernn.card import Channel
+from edgernn.nets import levels, ranking
 from edgernn.nets.checks import (
     Runner,
     TorchRunner,
@@ -24,18 +24,22 @@ from edgernn.nets.checks import (
     check_same_detector,
 )
 from edgernn.nets.general import General
+from edgernn.times import DAY_S
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph
 
 Floats = NDArray[np.float32]
 
+DAY = 250
+"""Samples, so that 900 are more than three days."""
+
 several = settings(max_examples=8, deadline=None)
 
 
 @cache
 def general() -> General:
-    return General(CHANNELS)
+    return General(CHANNELS, period_s=DAY_S / DAY)
 
 
 @cache
@@ -62,7 +66,7 @@ def test_the_score_is_what_its_description_says(runner: Runner) -> None:
     x[200:220, 0] = np.nan
     x[410:415] = np.nan
     x[750, 2] = 1e9
-    expected = general_by_hand.scores(x.astype(np.float64))
+    expected = general_by_hand.scores(x.astype(np.float64), day=DAY)
     np.testing.assert_allclose(scores(runner, x), expected, atol=5e-3)
     assert np.nanmax(expected[600:630]) > np.nanmax(expected[200:600]) + 0.5
 
@@ -150,12 +154,75 @@ def test_a_level_far_from_zero_is_followed() -> None:
     generator = np.random.default_rng(2)
     x = 101_325 + 10 * generator.standard_normal((60_000, 1, 1)).astype(np.float32)
     x[20_000:] += 15
-    model = General(1)
-    _, _, level, _ = model.levels(torch.from_numpy(x), model.fresh_state(1)[0])
-    assert float(level[-1]) == pytest.approx(101_340, abs=1.5)
+    moments = np.zeros((1, levels.rows(levels.SCALES), 1), np.float32)
+    for sample in x:
+        _, _, _, level, moments = levels.step(sample, moments)
+    assert float(level[0, 0]) == pytest.approx(101_340, abs=1.5)
 
 
 @given(x=samples())
 @several
 def test_the_engine_says_what_torch_says(x: Floats) -> None:
     check_same_detector(TorchRunner(general()), EngineRunner(engine()), x)
+
+
+def noise(samples: int, channels: int) -> Floats:
+    """(T, C) independent, standard normal."""
+    return np.random.default_rng(3).standard_normal((samples, channels)).astype(np.float32)
+
+
+def score_of(x: Floats, *, day: float = 1000) -> Floats:
+    """x (T, C) → (T,)"""
+    return scores(TorchRunner(General(x.shape[1], period_s=DAY_S / day)), x)
+
+
+def test_what_is_usual_at_one_hour_is_not_at_another() -> None:
+    day = 96
+    step = np.arange(14 * day)
+    at_work = (step % day >= 32) & (step % day < 64)
+    x = noise(len(step), 1)
+    x[at_work] += 10
+    idle = slice(12 * day + 40, 12 * day + 48)  # at noon, as it is every night
+    x[idle] -= 10
+    y = score_of(x, day=day)
+    assert y[idle].max() > 1.2 * y[6 * day : 12 * day].max()
+    blind = score_of(x, day=1)
+    assert blind[idle].max() < blind[6 * day : 12 * day].max()
+
+
+def test_days_that_are_no_whole_number_of_samples_are_kept() -> None:
+    day = 50.5
+    wave = 10 * np.sin(2 * np.pi * np.arange(4000) / day)
+    x = noise(4000, 2) + wave[:, None].astype(np.float32)
+    x[3900, 0] = -wave[3900]
+    assert abs(wave[3900]) > 8
+    assert score_of(x, day=day)[3900] > 2 > score_of(x, day=50)[3900]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_shift_smaller_than_the_noise_is_found_because_it_lasts(channels: int) -> None:
+    x = noise(1500, channels)
+    x[1200:1400, 0] += 2.5
+    y = score_of(x)
+    assert np.median(y[1220:1400]) > np.quantile(y[400:1200], 0.99)
+
+
+def test_a_missing_channel_neither_alarms_nor_hides_a_fault() -> None:
+    x = noise(1500, 3)
+    x[900:, 2] = np.nan
+    x[1400:1440, 0] += 12
+    y = score_of(x)
+    assert y[900:1400].max() < 4
+    assert y[1400:1410].max() > 3.5
+
+
+def test_a_long_excursion_counts_about_once() -> None:
+    surprise = 1 + np.random.default_rng(0).exponential(size=5400).astype(np.float32)
+    surprise[5000:] = 30
+    known, counts = np.ones((1, 1), np.float32), np.zeros((1, 1, ranking.BINS + 1), np.float32)
+    said = []
+    for one in surprise:
+        y, counts = ranking.step(np.full((1, 1), one), known, counts)
+        said.append(float(y[0, 0]))
+    assert said[5000] > 4
+    assert said[-1] > 2.8  # 1 + 1/2 + … + 1/400 = 6.6 of 5,000; 400 of them would be 1.1

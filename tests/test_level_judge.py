@@ -129,7 +129,9 @@ def run(levels: LevelsConfig) -> Run:
 
 @torch.no_grad()
 def scores(made: Run, x: Floats) -> Floats:
-    said = run_stream(lambda x, *state: (lambda y: (y[0], y[3:]))(made.model(x, *state)), made.detector, x)
+    said = run_stream(
+        lambda x, *state: (lambda y: (y[0], y[3:]))(made.model(x, *state)), made.detector, x
+    )
     return said
 
 

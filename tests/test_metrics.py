@@ -7,8 +7,9 @@ import pytest
 
 from edgernn.alarm import Edge
 from edgernn.evaluation.evaluate import ScoredTrack
-from edgernn.evaluation.metrics import DAY_S, Detection, FaultFound, measure
+from edgernn.evaluation.metrics import Detection, FaultFound, measure
 from edgernn.recording import Track
+from edgernn.times import DAY_S
 
 START_S = 1000.0
 

@@ -13,11 +13,11 @@ from edgernn.errors import EdgernnError
 from edgernn.evaluation.evaluate import find_columns
 from edgernn.nets.model import Model
 from edgernn.recording import Recording, segments
+from edgernn.times import DAY_S
 
 Floats = NDArray[np.float32]
 Sums = NDArray[np.float64]
 
-DAY_S = 86_400.0
 BLOCK = 512
 """Samples that run through the model at a time: H forecasts of each."""
 BAND = 1.645

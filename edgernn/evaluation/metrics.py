@@ -11,10 +11,10 @@ from edgernn.evaluation.curves import Ranking, rank
 from edgernn.evaluation.evaluate import ScoredTrack
 from edgernn.evaluation.quadrants import Quadrants, count, share
 from edgernn.evaluation.vus import soft_width, vus_pr
+from edgernn.times import DAY_S
 
 FALSE = "false"
 """The verdict on an alarm outside every fault and its aftermath."""
-DAY_S = 86_400.0
 
 Bools = NDArray[np.bool_]
 

@@ -14,9 +14,9 @@ from edgernn.envelope import COLUMNS
 from edgernn.evaluation.evaluate import ScoredTrack
 from edgernn.evaluation.figures import draw_alarm, draw_curves, draw_stream
 from edgernn.evaluation.folds import Folds
-from edgernn.evaluation.metrics import DAY_S, FALSE, Metrics, rows_of, verdicts
+from edgernn.evaluation.metrics import FALSE, Metrics, rows_of, verdicts
 from edgernn.report import make_environment
-from edgernn.times import format_time
+from edgernn.times import DAY_S, format_time
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST_STREAMS = 8

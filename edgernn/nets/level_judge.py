@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgernn.nets.general import TINY, General
+from edgernn.nets.general import DEAD_ZONE, LARGEST_SURPRISE, TINY
 from edgernn.nets.levels import SPANS, UNGUARDED, Levels, rows
 from edgernn.nets.views import View
 
@@ -64,8 +64,10 @@ class PastView(View):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """r (T, N, K, C), departures in standard deviations ≥ 0, 0 where not known; observed
         (T, N, C) → surprise by channel (T, N, C)."""
-        excess, together = General.joined(r, observed)
-        square = together * together  # (T, N, K)
+        excess = torch.relu(r.clamp(max=LARGEST_SURPRISE) - DEAD_ZONE)
+        excess = excess * excess
+        there = observed.sum(-1, keepdim=True).clamp(min=1.0)  # (T, N, 1)
+        square = excess.sum(-1) / there  # (T, N, K)
         blame = (excess * square.unsqueeze(-1)).sum(-2)  # (T, N, C)
         share = blame / (blame.sum(-1, keepdim=True) + TINY)
         return share * square.amax(-1, keepdim=True), ()

@@ -7,16 +7,20 @@ surprised.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgernn.nets.readings import LARGEST_READING, Reading, read
+
 Floats = NDArray[np.float32]
 
 SPANS = (1.0, 4.0, 16.0)
 """Samples over which residuals are smoothed, one time scale each, unless others are asked for."""
+SCALES = len(SPANS)
 LEVEL_MEMORY = 5_000.0
 """Samples of a level in the long run; before, it is the mean of all."""
 VARIANCE_MEMORY = 10_000.0
@@ -33,13 +37,9 @@ GUARD = 2.0
 FLOOR, RELATIVE_FLOOR = 1e-9, 1e-6
 """The least that is added to a standard deviation: in sensor units, and of the level, which is what
 float32 can tell."""
-MOST_COUNTED = 1e6
-"""Samples: float32 counts to 16 million."""
 LARGEST_RESIDUAL = 100.0
 """Standard deviations: one wild reading is over once its smoothed residual is, and moves a level
 by nothing."""
-LARGEST_READING = 1e15
-"""Sensor units: what is beyond is never learnt, so that no square leaves float32."""
 
 
 def rows(scales: int) -> int:
@@ -49,19 +49,7 @@ def rows(scales: int) -> int:
 
 
 class Levels(nn.Module):
-    """The level view of all channels, each by itself.
-
-    For a channel that was observed n times before, and a scale of W samples, with x counted from
-    the channel's first sample so that a small change of a large reading stays a float32:
-
-        judged:  r = x − m, at most 100 standard deviations of the shortest scale
-                 f += max(1/W, 1/(n+1)) · (r − f),  u = |f| / (√v + floor)
-        guard:   γ = 1 / (1 + (u/2)³), 1 while n < 400
-        learnt:  m += max(1/5000, 1/(n+1)) · γ · r
-                 v += max(1/10000, 1/(n−4)) · γ · (f² − v), from n = 6 on
-
-    A missing channel keeps what it knows and is not surprising.
-    """
+    """The level view alone, over any spans: `step` for sample after sample."""
 
     def __init__(self, channels: int, spans: Sequence[float] = SPANS) -> None:
         """`spans`: W of each scale, in samples."""
@@ -71,70 +59,74 @@ class Levels(nn.Module):
         self.state_shapes: Mapping[str, tuple[int, ...]] = {"moments": shape}
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x (T, N, C) in sensor units, NaN = missing; state (N, ROWS, C) → surprise u in standard
+        """x (T, N, C) in sensor units, NaN = missing; state (N, rows, C) → surprise u in standard
         deviations (T, N, K, C), 1 where it is known (T, N, C), the level before each sample
         (T, N, C) in sensor units, next state."""
-        u, known, level, following = follow(x.detach().numpy(), state.numpy(), self.spans)
-        return (
-            torch.from_numpy(u),
-            torch.from_numpy(known),
-            torch.from_numpy(level),
-            torch.from_numpy(following),
-        )
+        said = follow(x.detach().numpy(), state.numpy(), self.spans)
+        u, known, level, following = map(torch.from_numpy, said)
+        return u, known, level, following
 
 
 def follow(
     x: Floats, state: Floats, spans: Sequence[float], *, unguarded: float = UNGUARDED
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """`Levels.forward` in NumPy: a loop over samples, each judged by what was learnt before it.
-    `unguarded`: first samples that are all learnt alike."""
+    """`Levels.forward` in NumPy. `unguarded`: first samples that are all learnt alike."""
     samples, streams, channels = x.shape
-    smoothing = np.array([1 / span for span in spans], np.float32)[:, None]  # (K, 1)
     u = np.empty((samples, streams, len(spans), channels), np.float32)
     known, level = np.empty_like(x), np.empty_like(x)
     for t in range(samples):
-        u[t], known[t], level[t], state = _step(x[t], state, smoothing, unguarded)
+        _, u[t], known[t], level[t], state = step(x[t], state, spans, unguarded=unguarded)
     return u, known, level, state
 
 
-def _step(
-    x: Floats, state: Floats, smoothing: Floats, unguarded: float
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """x (N, C), state (N, ROWS, C), smoothing (K, 1) → u (N, K, C), known (N, C), level (N, C),
-    next state."""
-    scales = len(smoothing)
+def step(
+    x: Floats, state: Floats, spans: Sequence[float] = SPANS, *, unguarded: float = UNGUARDED
+) -> tuple[Reading, Floats, Floats, Floats, Floats]:
+    """The level view of all channels, each by itself.
+
+    For a channel that was observed n times before, and a scale of W samples, with x counted from
+    the channel's first sample:
+
+        judged:  r = x − m, at most 100 standard deviations of the shortest scale
+                 f += max(1/W, 1/(n+1)) · (r − f),  u = |f| / (√v + floor)
+        guard:   γ = 1 / (1 + (u/2)³), 1 while n < 400
+        learnt:  m += max(1/5000, 1/(n+1)) · γ · r
+                 v += max(1/10000, 1/(n−4)) · γ · (f² − v), from n = 6 on
+
+    A missing channel keeps what it knows and is not surprising.
+
+    x (N, C) in sensor units, NaN = missing; state (N, rows, C) → the sample as other views take it,
+    surprise u in standard deviations (N, K, C), 1 where it is known (N, C), the level before the
+    sample (N, C) in sensor units, next state.
+    """
+    scales = len(spans)
     n, origin, m, f, v = np.split(state, [1, 2, 2 + scales, 2 + 2 * scales], axis=1)
-    x = x[:, None]  # (N, 1, C)
+    seen = read(x, n, origin)
     one = np.float32(1)
-    is_there = ~np.isnan(x)
-    is_learnt = (is_there & (np.abs(x) < LARGEST_READING)).astype(np.float32)
-    x = np.clip(np.where(is_there, x, 0), -LARGEST_READING, LARGEST_READING)
-    origin = np.where(n == 0, x, origin)
-    floor = np.maximum(np.float32(RELATIVE_FLOOR) * np.abs(origin + m), np.float32(FLOOR))
+    level = seen.origin + m
+    floor = np.maximum(np.float32(RELATIVE_FLOOR) * np.abs(level), np.float32(FLOOR))
     deviation = np.sqrt(v) + floor  # (N, K, C)
     is_settled = n > FEWEST  # (N, 1, C)
-    largest = np.where(
-        is_settled, np.float32(LARGEST_RESIDUAL) * deviation[:, :1], np.float32(LARGEST_READING)
-    )
-    r = np.maximum(np.minimum((x - origin) - m, largest), -largest)
-    rate = one / (n + 1)
-    change = np.maximum(rate, smoothing) * (r - f)
+    largest = np.float32(LARGEST_RESIDUAL) * deviation[:, :1]
+    largest = np.where(is_settled, largest, np.float32(LARGEST_READING))
+    r = np.maximum(np.minimum(seen.x - m, largest), -largest)
+    change = np.maximum(seen.rate, smoothing(spans)) * (r - f)
     now = f + change
-    known = (is_there & is_settled).astype(np.float32)
+    known = seen.is_there * is_settled.astype(np.float32)
     u = np.abs(now) / deviation * known
     ratio = u * np.float32(1 / GUARD)
     guard = one / (one + np.where(n < unguarded, 0, ratio * ratio * ratio))
-    pace = is_learnt * guard  # (N, K, C)
-    learnt = m + np.maximum(rate, np.float32(1 / LEVEL_MEMORY)) * pace * r
-    settling = one / np.maximum(n - (SKIPPED - 1), one)
+    pace = seen.is_learnt * guard  # (N, K, C)
+    learnt = m + np.maximum(seen.rate, np.float32(1 / LEVEL_MEMORY)) * pace * r
+    settling = one / np.maximum(n - np.float32(SKIPPED - 1), one)
     settling = np.maximum(settling, np.float32(1 / VARIANCE_MEMORY)) * (n > SKIPPED)
     variance = v + settling * pace * (now * now - v)
-    following = [
-        np.minimum(n + is_learnt, np.float32(MOST_COUNTED)),
-        origin,
-        learnt,
-        f + is_learnt * change,
-        variance,
-    ]
-    level = origin[:, 0] + m[:, 0]
-    return u, known[:, 0], level, np.concatenate(following, axis=1)
+    smooth = f + seen.is_learnt * change
+    following = np.concatenate([seen.counted, seen.origin, learnt, smooth, variance], axis=1)
+    return seen, u, known[:, 0], level[:, 0], following
+
+
+@cache
+def smoothing(spans: Sequence[float]) -> Floats:
+    """(K, 1) what an average over each span moves by."""
+    return np.array([1 / span for span in spans], np.float32)[:, None]

@@ -43,17 +43,25 @@ class Exportable(nn.Module, ABC):
         """Every memory in the order `forward` takes them, those of a network first."""
 
     @property
+    def initials(self) -> Mapping[str, float]:
+        """What the memories begin with that do not begin at 0."""
+        return {}
+
+    @property
     def states(self) -> tuple[State, ...]:
         """Every memory, as the card lists it."""
         return tuple(
-            State(f"state.{name}", shape, 0.0) for name, shape in self.state_shapes.items()
+            State(f"state.{name}", shape, self.initials.get(name, 0.0))
+            for name, shape in self.state_shapes.items()
         )
 
     def fresh_state(self, streams: int) -> tuple[Tensor, ...]:
         """The states of `streams` streams that have seen nothing: each (N, …)."""
         device = self.scale.device
-        shapes = self.state_shapes.values()
-        return tuple(torch.zeros(streams, *shape, device=device) for shape in shapes)
+        return tuple(
+            torch.full((streams, *shape), self.initials.get(name, 0.0), device=device)
+            for name, shape in self.state_shapes.items()
+        )
 
     @abstractmethod
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:

@@ -10,20 +10,17 @@ differ in the last bit go on saying the same.
 """
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 Floats = NDArray[np.float32]
 
-BINS = 12
-WIDTH = math.log(10**6) / 64
-"""Of a bin, in the logarithm of surprise: 64 bins would hold a hundredth to ten thousand."""
-START = -WIDTH / 3
-"""Where the first bin begins: surprise is 1 or more."""
+BINS = 64
+WIDTH = math.log(10**6) / BINS
+"""Of a bin, in the logarithm of surprise."""
+START = -21.5 * WIDTH
+"""Where the first bin begins: at a hundredth. A surprise of 1 is in the middle of a bin."""
 MEMORY = 100_000.0
 """Samples that are remembered."""
 TAIL = 0.05
@@ -48,39 +45,8 @@ EXCURSION = 0.9, 1.1
 RECOVERY = 0.95
 """What is left of an excursion's length after each sample that is none of it."""
 MOST_COUNTED = 1e6
-LARGEST = math.exp(START + BINS * WIDTH)
-"""Surprise: what is beyond counts as this."""
-
-
-class Ranking(nn.Module):
-    """Surprise → −log10 p by the stream's own past.
-
-    z = ln s, c the histogram with n samples, R the length of the present excursion:
-
-        above = Σ c_j · (share of bin j above z)
-        tail:   u where 5 % of the samples are above, b = their mean of z − u, both with a prior
-                q = min(1, 0.05 · exp(−(z − u)/b))
-        count:  y = −log10((above + q) / (n + 1))
-        said:   y, and inside the tail 0.7 · y − 0.3 · log10 q
-        learnt: c += ω · (one sample − c/100000), ω = 1/(1 + R)
-                R' = R + 1 in an excursion, which is y > 1, else 0.95 · R
-    """
-
-    state_shapes: Mapping[str, tuple[int, ...]] = {"counts": (BINS + 1,)}
-
-    def forward(self, s: Tensor, known: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """s ≥ 1 and 1 where it is known (T, N), state (N, BINS + 1) → −log10 p (T, N), 0 where
-        nothing is known; next state."""
-        y, following = rank(s.numpy(), known.numpy(), state.numpy())
-        return torch.from_numpy(y), torch.from_numpy(following)
-
-
-def rank(s: Floats, known: Floats, state: Floats) -> tuple[Floats, Floats]:
-    """`Ranking.forward` in NumPy, sample by sample."""
-    y = np.empty_like(s)
-    for t in range(len(s)):
-        y[t], state = _step(s[t], known[t], state)
-    return y, state
+SMALLEST, LARGEST = math.exp(START), math.exp(START + BINS * WIDTH)
+"""Surprise: what is beyond counts as these."""
 
 
 def prior_counts() -> Floats:
@@ -92,27 +58,45 @@ def prior_counts() -> Floats:
     return counts
 
 
-ABOVE = np.tril(np.ones((BINS, BINS), np.float32), -1)
-"""counts @ ABOVE: how many are in higher bins."""
 _PRIOR = prior_counts()
 _BIN = np.arange(BINS, dtype=np.float32)
 
 
-def _step(s: Floats, known: Floats, state: Floats) -> tuple[Floats, Floats]:
-    """s and known (N,), state (N, BINS + 1) → what is said (N,), next state."""
-    c, length = state[:, :BINS], state[:, BINS]
+def _higher(counts: Floats) -> Floats:
+    """How many are in higher bins."""
+    from_above: Floats = counts[..., ::-1].cumsum(-1)[..., ::-1]
+    return from_above - counts
+
+
+def step(s: Floats, known: Floats, state: Floats) -> tuple[Floats, Floats]:
+    """Surprise → −log10 p by the stream's own past, each of V views by its own.
+
+    z = ln s, c the histogram with n samples, R the length of the present excursion:
+
+        above = Σ c_j · (share of bin j above z)
+        tail:   u where 5 % of the samples are above, b = their mean of z − u, both with a prior
+                q = min(1, 0.05 · exp(−(z − u)/b))
+        count:  y = −log10((above + q) / (n + 1))
+        said:   y, and inside the tail 0.7 · y − 0.3 · log10 q
+        learnt: c += ω · (one sample − c/100000), ω = 1/(1 + R)
+                R' = R + 1 in an excursion, which is y > 1, else 0.95 · R
+
+    s ≥ 0 (N, V), 1 where it is known (N, 1), state (N, V, BINS + 1) → −log10 p (N, V), 0 where
+    nothing is known; next state.
+    """
+    c, length = state[..., :BINS], state[..., BINS]
     one = np.float32(1)
-    g = np.log(np.clip(s, np.float32(1), np.float32(LARGEST)))
-    g = (g - np.float32(START)) * np.float32(1 / WIDTH)  # in bins, (N,)
-    above = (c * np.clip(_BIN + one - g[:, None], 0, 1)).sum(-1)
+    g = np.log(np.clip(s, np.float32(SMALLEST), np.float32(LARGEST)))
+    g = (g - np.float32(START)) * np.float32(1 / WIDTH)  # in bins, (N, V)
+    above = (c * np.clip(_BIN + one - g[..., None], 0, 1)).sum(-1)
     n = c.sum(-1)
     with_prior = c + _PRIOR
-    all_of_it = (n + np.float32(PRIOR_SAMPLES))[:, None]
-    missing = np.float32(TAIL) * all_of_it - with_prior @ ABOVE  # to be found in this bin or below
+    all_of_it = (n + np.float32(PRIOR_SAMPLES))[..., None]
+    missing = np.float32(TAIL) * all_of_it - _higher(with_prior)  # to be found in this bin or below
     share = np.clip(missing / (with_prior + np.float32(SOFTNESS) * all_of_it), 0, 1)
     start = np.float32(BINS) - share.sum(-1)
     taken = share * with_prior
-    excess = (_BIN + one - np.float32(0.5) * share) - start[:, None]
+    excess = (_BIN + one - np.float32(0.5) * share) - start[..., None]
     spread = np.float32(WIDTH) * (taken * excess).sum(-1)
     spread = spread + np.float32(SLOPE * SLOPE_SAMPLES)
     spread = spread / (taken.sum(-1) + np.float32(SLOPE_SAMPLES))
@@ -127,10 +111,10 @@ def _step(s: Floats, known: Floats, state: Floats) -> tuple[Floats, Floats]:
     low, high = EXCURSION
     excursion = np.clip((y - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
     weight = known / (one + length)
-    where = np.clip(g - np.float32(0.5), 0, BINS - 1)[:, None]
+    where = np.clip(g - np.float32(0.5), 0, BINS - 1)[..., None]
     sample = np.maximum(one - np.abs(where - _BIN), 0)  # shared between two bins
-    learnt = c + weight[:, None] * (sample - np.float32(1 / MEMORY) * c)
+    learnt = c + weight[..., None] * (sample - np.float32(1 / MEMORY) * c)
     going_on = excursion * (length + one - np.float32(RECOVERY) * length)
     longer = np.minimum(np.float32(RECOVERY) * length + going_on, np.float32(MOST_COUNTED))
     length = length + known * (longer - length)
-    return said, np.concatenate([learnt, length[:, None]], axis=1)
+    return said, np.concatenate([learnt, length[..., None]], axis=-1)

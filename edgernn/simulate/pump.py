@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from edgernn.errors import EdgernnError
 from edgernn.recording import Recording, Track
+from edgernn.times import DAY_S
 
 Array: TypeAlias = NDArray[np.float64]
 
 PERIOD_S = 1.0
 START_S = 1_767_589_200.0
 """2026-01-05 05:00 UTC. From here, 8 hours see nearly all of the day's ambient range."""
-DAY_S = 86_400.0
 HOUR_S = 3_600.0
 MAX_DRIFT = 100.0
 """Standard deviations an hour; beyond it nothing but drift is left."""

@@ -17,9 +17,9 @@ from edgernn.nets.adapt import Learner
 from edgernn.nets.attention import Attention
 from edgernn.nets.detector import TailScores
 from edgernn.nets.gates import FastGrnnLayer, MinGruLayer
+from edgernn.nets.general import General
 from edgernn.nets.layers import Ewma, GruLayer, LstmLayer, RnnLayer
 from edgernn.nets.levels import Levels
-from edgernn.nets.ranking import Ranking
 from edgernn.nets.windows import Lag
 from edgernn_export.ops import (
     adapt,
@@ -27,13 +27,13 @@ from edgernn_export.ops import (
     elman,
     ewma,
     fastgrnn,
+    general,
     gru,
     lag,
     levels,
     linear,
     lstm,
     mingru,
-    ranking,
     tails,
 )
 
@@ -43,13 +43,13 @@ EXPORTED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     Attention: attention.ExportedAttention,
     Ewma: ewma.ExportedEwma,
     FastGrnnLayer: fastgrnn.ExportedFastGrnn,
+    General: general.ExportedGeneral,
     GruLayer: gru.ExportedGru,
     Lag: lag.ExportedLag,
     Learner: adapt.ExportedLearner,
     Levels: levels.ExportedLevels,
     LstmLayer: lstm.ExportedLstm,
     MinGruLayer: mingru.ExportedMinGru,
-    Ranking: ranking.ExportedRanking,
     RnnLayer: elman.ExportedRnn,
     TailScores: tails.ExportedTailScores,
     nn.Linear: linear.ExportedLinear,
@@ -61,11 +61,11 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **elman.TRANSLATION,
     **ewma.TRANSLATION,
     **fastgrnn.TRANSLATION,
+    **general.TRANSLATION,
     **gru.TRANSLATION,
     **lag.TRANSLATION,
     **levels.TRANSLATION,
     **lstm.TRANSLATION,
     **mingru.TRANSLATION,
-    **ranking.TRANSLATION,
 }
 """Custom op → the ONNX nodes it becomes."""

@@ -16,6 +16,16 @@ def number(value: Any) -> Any:
     return op.Constant(value=numpy_helper.from_array(np.asarray(value, np.float32)))
 
 
+def as_number(value: Any) -> Any:
+    """What is true or false → 1 or 0."""
+    return op.Cast(value, to=ir.DataType.FLOAT)
+
+
+def bounded(value: Any, most: Any) -> Any:
+    """From −most to most."""
+    return op.Max(op.Min(value, most), op.Neg(most))
+
+
 def split(value: ir.Value, sizes: Sequence[int], *, axis: int) -> Sequence[ir.Value]:
     """Not by op.Split: onnxscript cannot know how many outputs a variadic node has."""
     parts = op.Constant(value=numpy_helper.from_array(np.array(sizes)))

@@ -1,15 +1,11 @@
-"""Ranking → plain nodes for one sample, a Scan over them for several."""
+"""Ranking → the nodes of one sample."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from edgernn.nets.ranking import (
-    ABOVE,
     BINS,
     EXCURSION,
     LARGEST,
@@ -20,53 +16,34 @@ from edgernn.nets.ranking import (
     RECOVERY,
     SLOPE,
     SLOPE_SAMPLES,
+    SMALLEST,
     SMALLEST_SCALE,
     SOFTNESS,
     START,
     TAIL,
     TAIL_SHARE,
     WIDTH,
-    Ranking,
     prior_counts,
-    rank,
 )
-from edgernn_export.ops.loop import sample_by_sample
 from edgernn_export.ops.order import op
 from edgernn_export.ops.parts import number, split
 
 
-@torch.library.custom_op("edgernn::ranking", mutates_args=())
-def ranking(s: Tensor, known: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """As `Ranking.forward` takes and gives them."""
-    y, following = map(torch.from_numpy, rank(s.numpy(), known.numpy(), state.numpy()))
-    return y, following
-
-
-@ranking.register_fake
-def _(s: Tensor, known: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(s), torch.empty_like(state)
-
-
-def _onnx_ranking(s, known, state):  # type: ignore[no-untyped-def]  # traced by onnxscript
-    s, known = op.Unsqueeze(s, [2]), op.Unsqueeze(known, [2])  # (T, N, 1)
-    y, following = sample_by_sample(step, [s, known], [state], rows=[[BINS + 1], [1], [1]])
-    return op.Squeeze(y, [2]), following
-
-
-def step(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """The update of one sample, as `edgernn.nets.ranking` writes it; columns (N, 1) for (N,)."""
-    c, length = split(states[0], [BINS, 1], axis=1)
-    s, known = sample
+def step(s: Any, known: Any, state: Any) -> tuple[Any, Any]:
+    """As `edgernn.nets.ranking` writes it; (N, V, 1) for (N, V)."""
+    c, length = split(state, [BINS, 1], axis=2)
+    s, known = op.Unsqueeze(s, [2]), op.Unsqueeze(known, [2])
     zero, one = number(0.0), number(1.0)
     ends = np.arange(BINS, dtype=np.float32) + 1
     total = number(np.ones((BINS, 1)))  # a product is one node, and faster than a sum
-    g = op.Log(op.Clip(s, one, number(LARGEST)))
+    g = op.Log(op.Clip(s, number(SMALLEST), number(LARGEST)))
     g = op.Mul(op.Sub(g, number(START)), number(1 / WIDTH))
     above = op.MatMul(op.Mul(c, op.Clip(op.Sub(number(ends), g), zero, one)), total)
     n = op.MatMul(c, total)
     with_prior = op.Add(c, number(prior_counts()))
     all_of_it = op.Add(n, number(PRIOR_SAMPLES))
-    missing = op.Sub(op.Mul(all_of_it, number(TAIL)), op.MatMul(with_prior, number(ABOVE)))
+    higher = op.CumSum(with_prior, op.Constant(value_int=2), exclusive=1, reverse=1)
+    missing = op.Sub(op.Mul(all_of_it, number(TAIL)), higher)
     soft = op.Add(with_prior, op.Mul(all_of_it, number(SOFTNESS)))
     share = op.Clip(op.Div(missing, soft), zero, one)
     start = op.Sub(number(BINS), op.MatMul(share, total))
@@ -99,18 +76,4 @@ def step(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[
     going_on = op.Mul(excursion, op.Sub(op.Add(length, one), shorter))
     longer = op.Min(op.Add(shorter, going_on), number(MOST_COUNTED))
     length = op.Add(length, op.Mul(known, op.Sub(longer, length)))
-    return [op.Concat(learnt, length, axis=1)], [said]
-
-
-class ExportedRanking(nn.Module):
-    """A Ranking as one opaque op."""
-
-    def __init__(self, _: Ranking) -> None:
-        super().__init__()
-
-    def forward(self, s: Tensor, known: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        y, following = ranking(s, known, state)
-        return y, following
-
-
-TRANSLATION: dict[Any, Any] = {torch.ops.edgernn.ranking.default: _onnx_ranking}
+    return op.Squeeze(said, [2]), op.Concat(learnt, length, axis=2)

@@ -1,0 +1,80 @@
+"""General → plain nodes for one sample, a Scan over them for several. Any number of channels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from onnxscript import ir
+from torch import Tensor, nn
+
+from edgernn.card import ANY
+from edgernn.nets.general import DEAD_ZONE, LARGEST_SURPRISE, TINY, General, state_shapes
+from edgernn_export.ops import days, levels, ranking
+from edgernn_export.ops.loop import sample_by_sample
+from edgernn_export.ops.order import op
+from edgernn_export.ops.parts import number
+
+
+@torch.library.custom_op("edgernn::general", mutates_args=())
+def general(x: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
+    """As `General.forward` takes and gives them."""
+    return [one.clone() for one in General(x.shape[-1])(x, *state)]
+
+
+@general.register_fake
+def _(x: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
+    said = [x.new_empty(x.shape[:2]), torch.empty_like(x), torch.empty_like(x)]
+    return [*said, *(torch.empty_like(one) for one in state)]
+
+
+def _onnx_general(x, state):  # type: ignore[no-untyped-def]  # traced by onnxscript
+    channels = x.shape[2]
+    rows = [[size or channels for size in shape] for shape in state_shapes(ANY).values()]
+    rows.append([channels])
+    score, *more = sample_by_sample(step, [x], state, rows=rows)
+    return op.Squeeze(score, [2]), *more
+
+
+def step(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The update of one sample, as `edgernn.nets.general` writes it; the score as (N, 1)."""
+    x = sample[0]  # (N, C)
+    moments, length, count, of_day, table, counts = states
+    seen, u, known, level, moments = levels.step(x, moments)
+    of_the_day, count, of_day, table = days.step(seen, length, count, of_day, table)
+    surprise, blame = _pooled(op.Concat(u, of_the_day, axis=1), known, x)
+    y, counts = ranking.step(surprise, op.ReduceMax(known, [1]), counts)
+    y = op.Mul(y, y)
+    score = op.Sqrt(op.Sqrt(op.ReduceMean(op.Mul(y, y), [1])))
+    is_there = op.ReduceMax(op.Squeeze(seen.is_there, [1]), [1])
+    score = op.Where(op.Cast(is_there, to=ir.DataType.BOOL), score, number(np.nan))
+    following = [moments, op.Identity(length), count, of_day, table, counts]
+    return following, [score, blame, level]
+
+
+def _pooled(u: Any, known: Any, x: Any) -> tuple[Any, Any]:
+    """u (N, V, C), known (N, C) → surprise (N, V), blame (N, C), as Pooling has it."""
+    one = number(1.0)
+    excess = op.Relu(op.Sub(op.Min(u, number(LARGEST_SURPRISE)), number(DEAD_ZONE)))
+    excess = op.Mul(excess, excess)
+    there = op.Max(op.ReduceSum(known, [1]), one)  # (N, 1)
+    square = op.Div(op.ReduceSum(excess, [2], keepdims=0), there)  # (N, V)
+    most = op.Add(op.Sqrt(op.ReduceMax(square, [1])), one)
+    is_alone = op.Equal(op.Shape(op.Gather(x, 0, axis=0)), op.Constant(value_ints=[1]))
+    surprise = op.Where(is_alone, op.Gather(u, 0, axis=2), most)
+    blame = op.Squeeze(op.MatMul(op.Unsqueeze(square, [1]), excess), [1])
+    blame = op.Add(blame, number(TINY))
+    return surprise, op.Div(blame, op.ReduceSum(blame, [1]))
+
+
+class ExportedGeneral(nn.Module):
+    """General as one opaque op."""
+
+    def __init__(self, _: General) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        return tuple(general(x, list(state)))
+
+
+TRANSLATION: dict[Any, Any] = {torch.ops.edgernn.general.default: _onnx_general}
