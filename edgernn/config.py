@@ -155,7 +155,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     period_s: float | None = None
     """Time between samples; None = the recording's median interval."""
     max_gap_s: float | None = None
-    """A longer gap starts afresh; None = 60 periods."""
+    """A longer gap starts afresh; None = 60 periods, on the device 2000 with `levels`."""
     network: NetworkConfig = NetworkConfig()
     head: HeadConfig = HeadConfig()
     """For "anomaly" only, as are `adapt`, `levels`, `score` and `alarm`."""

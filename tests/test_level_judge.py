@@ -1,17 +1,19 @@
-"""Detectors judged by levels: what is joined, what streams begin with, and what it does to alarms."""
+"""Detectors judged by levels: what is joined, what streams begin with, what it does to alarms."""
 
 import math
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
 from runners import LEVEL, NAMES, SPREAD, EngineRunner, healthy
 
 from edgernn.alarm import Limits
-from edgernn.config import Config, ScoreConfig, TrainingConfig
+from edgernn.config import Config, TrainingConfig
 from edgernn.nets import Detector, LevelsConfig, NetworkConfig
 from edgernn.nets.level_judge import PastView
 from edgernn.nets.levels import UNGUARDED, rows
@@ -34,7 +36,7 @@ def untrained(levels: LevelsConfig) -> Detector:
     made = Detector(NAMES, NetworkConfig(hidden=4), None, None, levels, span=WARM_UP, seed=0)
     made.centre.copy_(torch.from_numpy(LEVEL))
     made.scale.copy_(torch.from_numpy(SPREAD))
-    return made.eval()
+    return made.eval().requires_grad_(False)
 
 
 def piece(x: Floats) -> Track:
@@ -113,28 +115,114 @@ def test_a_prior_is_weighed_by_independent_samples() -> None:
 
 @cache
 def run(levels: LevelsConfig) -> Run:
-    x = healthy(6000, 1, seed=0)[:, 0]
+    """A detector of three related channels, 1 Hz."""
+    x = healthy(9000, 1, seed=0)[:, 0]
     training = TrainingConfig(epochs=4, streams=16, learning_rate=0.01, device="cpu")
-    config = Config(
-        recording=(),
-        network=NetworkConfig(hidden=12),
-        levels=levels,
-        training=training,
-        score=ScoreConfig(window=WARM_UP),
-    )
-    recording = Recording(NAMES, ("", "", ""), (piece(x),), 1.0, ())
-    made, _ = train(config, recording, name="levels")
-    return made
+    network = NetworkConfig(hidden=12)
+    config = Config(recording=(), network=network, training=training, levels=levels)
+    recording = Recording(NAMES, ("",) * CHANNELS, (piece(x),), 1.0, ())
+    return train(config, recording, name="waves")[0]
 
 
-@torch.no_grad()
 def scores(made: Run, x: Floats) -> Floats:
-    said = run_stream(
-        lambda x, *state: (lambda y: (y[0], y[3:]))(made.model(x, *state)), made.detector, x
+    """Of samples x (T, N, C), (T, N)."""
+    with torch.no_grad():
+        score: Floats = made.detector(torch.from_numpy(x), *made.detector.fresh_state(x.shape[1]))[
+            0
+        ].numpy()
+    return score
+
+
+def share_above(levels: LevelsConfig, x: Floats, *, budget: str = "1/day") -> float:
+    """Of the last ten minutes of samples (T, N, C), the share that scores above the threshold."""
+    made = run(levels)
+    rule = msgspec.structs.replace(made.card.alarm, false_alarms=budget)
+    threshold = Limits.from_rule(rule, made.card).enter
+    return float((scores(made, x)[-600:] > threshold).mean())
+
+
+def test_a_slow_drift_raises_no_alarms_where_levels_follow_it_and_does_where_they_do_not() -> None:
+    x = healthy(15_000, 2, seed=1)
+    ramp = np.linspace(0, 1, len(x), dtype=np.float32)[:, None, None]
+    x += 0.3 * ramp * np.array([1, -1, 1], np.float32) * SPREAD
+    assert share_above(LevelsConfig(), x) > 0.02
+    assert share_above(BOTH, x) == 0
+
+
+def test_channels_that_contradict_each_other_are_seen_in_residuals_not_in_readings() -> None:
+    x = healthy(3000, 2, seed=1)
+    x[-1200:, :, 1] = 2 * LEVEL[1] - x[-1200:, :, 1]  # upside down, and within its range
+
+    def above_usual(of: tuple[str, ...]) -> float:
+        score = scores(run(LevelsConfig(of=of)), x)
+        return float((score[-1200:] > score[300:-1200].max()).mean())
+
+    assert above_usual(BOTH.of) > 0.2
+    assert above_usual(("reading",)) < 0.01
+
+
+def test_a_fault_that_lasts_scores_to_its_end() -> None:
+    x = healthy(8000, 2, seed=1)
+    x[-5000:] += 6 * SPREAD
+    assert share_above(BOTH, x) > 0.9
+
+
+@cache
+def artefact() -> bytes:
+    """Proven, or this raises."""
+    return build_artefact(run(BOTH), quantization="int8")[0]
+
+
+def test_a_detector_with_levels_is_exported_and_proven() -> None:
+    card = Engine(artefact()).card
+    assert card.network == "3 → gru 12, levels"
+    assert [tail.view for tail in card.tails] == ["levels.past"]
+    names = ["state.layer.0.h", "state.forecast.next", "state.levels.moments"]
+    assert [state.name for state in card.states] == names
+
+
+def test_what_streams_begin_with_keeps_all_its_digits() -> None:
+    graph = onnx.load_from_string(artefact()).graph
+    stored = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    assert stored["levels.0.start"] == onnx.TensorProto.FLOAT
+
+
+def test_a_stream_that_is_resumed_goes_on_as_if_it_had_not_been_interrupted() -> None:
+    x = healthy(2000, 1, seed=2) + 0.3 * SPREAD
+    one, other = EngineRunner(Engine(artefact())), EngineRunner(Engine(artefact()))
+    whole, end = one.run(x, one.fresh(1))
+    _, midway = one.run(x[:1000], one.fresh(1))
+    rest, resumed = other.run(np.ascontiguousarray(x[1000:]), midway)
+    np.testing.assert_array_equal(whole["score"][1000:], rest["score"])
+    for a, b in zip(end, resumed, strict=True):
+        np.testing.assert_array_equal(a, b)
+    forgot, _ = other.run(np.ascontiguousarray(x[1000:]), other.fresh(1))
+    assert np.abs(forgot["score"] - whole["score"][1000:]).max() > 0.1  # what was learnt counts
+
+
+def test_a_run_keeps_what_its_streams_begin_with(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    save_run(folder, run(BOTH), [])
+    loaded = load_run(folder)
+    assert loaded.config.levels == BOTH
+    x = healthy(100, 1, seed=4)
+    np.testing.assert_array_equal(scores(loaded, x), scores(run(BOTH), x))
+
+
+def test_a_stream_of_eight_channels_remembers_at_most_16_kb() -> None:
+    most = LevelsConfig(of=("reading", "residual"), spans=(1, 2, 4, 8, 16, 32))
+    made = Detector(tuple("abcdefgh"), NetworkConfig(), None, None, most, span=60, seed=0)
+    assert 4 * sum(math.prod(shape) for shape in made.state_shapes.values()) <= 16_384
+
+
+def test_the_gradient_knows_nothing_of_levels() -> None:
+    plain, levelled = (
+        Detector(NAMES, NetworkConfig(hidden=4), None, None, levels, span=30, seed=0)
+        for levels in (None, BOTH)
     )
-    return said
-
-
-def alarm_share(made: Run, x: Floats) -> float:
-    limits = Limits.from_rule(made.card.alarm, made.card)
-    return float((scores(made, x)[made.card.warm_up :] > limits.enter).mean())
+    x = torch.from_numpy(healthy(50, 2, seed=0))
+    losses = [
+        made.loss(x, torch.zeros_like(x), *made.fresh_state(2))[0] for made in (plain, levelled)
+    ]
+    assert torch.equal(*losses)
+    assert [n for n, _ in plain.named_parameters()] == [n for n, _ in levelled.named_parameters()]
