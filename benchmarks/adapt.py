@@ -161,7 +161,9 @@ def _adapting(run: Run, healthy: Recording, way: AdaptConfig | LevelsConfig) -> 
     table = {"adapt" if isinstance(way, AdaptConfig) else "levels": way}
     config = msgspec.structs.replace(run.config, **table)
     made = build_detector(config, run.card.channel_names)
-    made.load_state_dict(run.model.state_dict(), strict=False)  # adapters are not trained
+    trained = run.model.state_dict()
+    mine = {name: one for name, one in trained.items() if not name.startswith("calibration.")}
+    made.load_state_dict(mine, strict=False)  # neither adapters nor levels are trained
     pieces = split(healthy, config).calibration
     tails = calibrate(made.eval(), pieces, warm_up=run.card.warm_up)
     card = msgspec.structs.replace(run.card, tails=tails, states=made.states)

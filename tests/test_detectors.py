@@ -74,8 +74,7 @@ CONFIGS: dict[str, tuple[NetworkConfig, HeadConfig]] = {
         NetworkConfig(hidden=8, direction="bidirectional", look_ahead=3),
         HeadConfig(kinds=("forecast", "reconstruct", "encoder-decoder"), window=10),
     ),
-    "levels": (NetworkConfig(hidden=8), HeadConfig()),
-    "levels of residuals, two heads, look-ahead": (
+    "levels, two heads, look-ahead": (
         NetworkConfig(hidden=8, direction="bidirectional", look_ahead=3),
         HeadConfig(kinds=("forecast", "reconstruct")),
     ),
@@ -86,8 +85,7 @@ QUICK = AdaptConfig(readout=True, scale=True, memory=100, guard=5.0)
 ADAPTS: dict[str, AdaptConfig] = {name: QUICK for name in CONFIGS if name.startswith("adapting")}
 ADAPTS["adapting scale"] = AdaptConfig(scale=True, memory=100)
 LEVELS = {
-    "levels": LevelsConfig(of=("reading", "residual")),
-    "levels of residuals, two heads, look-ahead": LevelsConfig(of=("residual",), spans=(2, 30)),
+    "levels, two heads, look-ahead": LevelsConfig(of=("reading", "residual"), spans=(2, 30)),
 }
 INT8_TOLERANCE = 0.5
 """Of scores below 6, an untrained detector's weights being all of one size; 0.2 was measured."""
