@@ -51,17 +51,23 @@ class Untrained:
     healthy: Recording
 
 
-def build_general() -> tuple[bytes, Proof]:
-    """The bytes of the artefact, and the proof. Raises EdgernnError if the device's engine does not
-    decide as the torch module does."""
-    model = General(len(PROBE.channels), is_open=True).eval()
-    card = general_card(model)
-    healthy = waves()
-    artefact = with_golden(with_card(build_graph(model), card), healthy)
-    reference = Untrained(card.bound(PROBE, where=GENERAL), model, healthy)
-    proof = prove(artefact, reference, quantization="none")
+def build_general() -> bytes:
+    """The bytes of the artefact, not proven yet."""
+    model = _model()
+    return with_golden(with_card(build_graph(model), general_card(model)), waves())
+
+
+def prove_general(artefact: bytes) -> Proof:
+    """Raises EdgernnError if the device's engine does not decide as the torch module does."""
+    model = _model()
+    card = general_card(model).bound(PROBE, where=GENERAL)
+    proof = prove(artefact, Untrained(card, model, waves()), quantization="none")
     accepted_proof(proof)
-    return artefact, proof
+    return proof
+
+
+def _model() -> General:
+    return General(len(PROBE.channels), period_s=PROBE.period_s, is_open=True).eval()
 
 
 def general_card(model: General) -> Card:
@@ -101,7 +107,8 @@ def waves(samples: int = 4000) -> Recording:
 
 def main(file: Path) -> None:
     torch.set_num_threads(1)
-    artefact, proof = build_general()
+    artefact = build_general()
+    proof = prove_general(artefact)
     write_atomically(file, artefact)
     sys.stdout.write(f"{file}: {len(artefact):,} bytes, proven over {proof.samples:,} samples\n")
     sys.stdout.writelines(f"  {one}\n" for one in proof.largest if one.what == "score")
