@@ -58,12 +58,15 @@ class Limits(msgspec.Struct, frozen=True):
     enter: float
     """Where the budget and the calibration have it; steering begins there."""
     leave: float
+    """Where an alarm at `enter` recovers."""
     min_duration_s: float
     recover_s: float
     cooldown_s: float
     quiet_s: float = 0.0
     steering: Steering | None = None
     """None = the threshold stays where it is."""
+    leave_asked: float = 0.0
+    """Where an alarm recovers wherever the threshold is; 0 = as that follows from it."""
 
     @classmethod
     def from_rule(cls, rule: AlarmRule, card: Card, *, where: str = "alarm") -> "Limits":
@@ -78,7 +81,10 @@ class Limits(msgspec.Struct, frozen=True):
         budget = parse_budget(rule.false_alarms)
         return cls(
             enter=enter,
-            leave=leave_threshold(enter, recover_samples=rule.recover_s / period_s),
+            leave=leave_threshold(
+                enter, recover_samples=rule.recover_s / period_s, asked=rule.leave
+            ),
+            leave_asked=rule.leave,
             min_duration_s=rule.min_duration_s,
             recover_s=rule.recover_s,
             cooldown_s=rule.cooldown_s,
@@ -279,7 +285,7 @@ class Alarm:
         if steering is None:
             return limits.leave
         samples = limits.recover_s / steering.period_s
-        return leave_threshold(self.threshold, recover_samples=samples)
+        return leave_threshold(self.threshold, recover_samples=samples, asked=limits.leave_asked)
 
     def _enter(self, state: AlarmState, time_s: float) -> None:
         if self.is_on and state is AlarmState.OFF:

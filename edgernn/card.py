@@ -95,6 +95,9 @@ class AlarmRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     this long; then that fades, by a factor of e in five times as long."""
     steered: bool = False
     """Whether the threshold follows the alarms of each stream, so that the budget is held."""
+    leave: float = 0.0
+    """The leave threshold; 0 = the score that is ten times likelier than the one that raised the
+    alarm."""
 
     @classmethod
     def for_period(cls, period_s: float) -> "AlarmRule":

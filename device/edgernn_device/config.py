@@ -172,6 +172,7 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cooldown_s: float | None = None
     quiet_s: float | None = None
     steered: bool | None = None
+    leave: float | None = None
 
 
 class ClassifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

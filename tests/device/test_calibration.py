@@ -157,6 +157,14 @@ def test_the_leave_threshold_is_not_what_chance_reaches_while_an_alarm_recovers(
         assert (1 - 10**-found) ** 30 > 0.1  # of 30 healthy samples in a row
 
 
+@pytest.mark.parametrize(("asked", "leave"), [(2.0, 2.0), (0.5, 1.477), (9.0, 5.0)])
+def test_a_leave_threshold_that_is_asked_for_is_neither_chance_nor_above_the_other(
+    asked: float, leave: float
+) -> None:
+    found = leave_threshold(5.0, recover_samples=30, asked=asked)
+    assert found == pytest.approx(leave, abs=1e-3)
+
+
 @pytest.mark.parametrize(("min_duration_s", "samples"), [(0, 1), (0.1, 2), (0.25, 3), (0.3, 4)])
 def test_a_duration_is_confirmed_by_the_sample_that_completes_it(
     min_duration_s: float, samples: int
