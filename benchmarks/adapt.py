@@ -17,7 +17,7 @@ from edgernn.card import Binding
 from edgernn.config import Config, TrainingConfig
 from edgernn.evaluation.evaluate import BLOCK, ScoredTrack
 from edgernn.evaluation.metrics import measure
-from edgernn.nets import AdaptConfig, Detector, NetworkConfig
+from edgernn.nets import AdaptConfig, Detector, LevelsConfig, NetworkConfig
 from edgernn.recording import Recording, Track
 from edgernn.run import Run, build_detector
 from edgernn.simulate.pump import parse_fault, simulate_pump
@@ -31,13 +31,19 @@ from edgernn_export.quantize import quantize
 
 Floats = NDArray[np.float32]
 
-WAYS: Mapping[str, AdaptConfig] = {
+BOTH = ("reading", "residual")
+WAYS: Mapping[str, AdaptConfig | LevelsConfig] = {
     "off": AdaptConfig(),
     "read-out": AdaptConfig(readout=True),
     "scale": AdaptConfig(scale=True),
     "both": AdaptConfig(readout=True, scale=True),
     "read-out, no guard": AdaptConfig(readout=True, guard=1.0),
+    "levels": LevelsConfig(of=BOTH),
+    "levels of readings": LevelsConfig(of=BOTH[:1]),
+    "levels of residuals": LevelsConfig(of=BOTH[1:]),
 }
+UNPRICED = "read-out, no guard"
+"""Costs what the one with a guard does."""
 SIZES = ((1, 1), (1, 64), (64, 1), (64, 64))
 """Samples and streams of a call."""
 CHANNELS = 8
@@ -91,7 +97,7 @@ def main() -> None:
 
 
 def costs() -> str:
-    detectors = {name: _untrained(adapt) for name, adapt in WAYS.items() if adapt.guard > 1}
+    detectors = {name: _untrained(way) for name, way in WAYS.items() if name != UNPRICED}
     card = train(
         Config(recording=(), training=TrainingConfig(epochs=1)),
         simulate_pump(hours=1, seed=0),
@@ -140,8 +146,8 @@ def effects() -> str:
     config = Config(recording=(), training=TrainingConfig(epochs=EPOCHS, device="cpu"))
     run, _ = train(config, healthy, name="pump")
     lines = []
-    for name, adapt in WAYS.items():
-        adapting = _adapting(run, healthy, adapt)
+    for name, way in WAYS.items():
+        adapting = _adapting(run, healthy, way)
         lines.append([name, *(_cell(_effect(adapting, drift)) for drift in DRIFTS)])
     return table(["adapts", *(f"drift {drift:g}/h" for drift in DRIFTS)], lines)
 
@@ -150,11 +156,14 @@ def _cell(e: Effect) -> str:
     return f"{e.healthy_alarms} · {e.found} of {e.faults} · {e.false_alarms} · {e.auc_pr:.3f}"
 
 
-def _adapting(run: Run, healthy: Recording, adapt: AdaptConfig) -> Run:
+def _adapting(run: Run, healthy: Recording, way: AdaptConfig | LevelsConfig) -> Run:
     """The same trained weights, calibrated as a detector that adapts."""
-    config = msgspec.structs.replace(run.config, adapt=adapt)
+    table = {"adapt" if isinstance(way, AdaptConfig) else "levels": way}
+    config = msgspec.structs.replace(run.config, **table)
     made = build_detector(config, run.card.channel_names)
-    made.load_state_dict(run.model.state_dict(), strict=False)  # adapters are not trained
+    trained = run.model.state_dict()
+    mine = {name: one for name, one in trained.items() if not name.startswith("calibration.")}
+    made.load_state_dict(mine, strict=False)  # neither adapters nor levels are trained
     pieces = split(healthy, config).calibration
     tails = calibrate(made.eval(), pieces, warm_up=run.card.warm_up)
     card = msgspec.structs.replace(run.card, tails=tails, states=made.states)
@@ -208,8 +217,9 @@ def _side_by_side(run: Run, tracks: Sequence[Track]) -> list[ScoredTrack]:
     return scored
 
 
-def _untrained(adapt: AdaptConfig) -> Detector:
-    return Detector(_names(CHANNELS), NetworkConfig(), None, adapt, span=60, seed=0).eval()
+def _untrained(way: AdaptConfig | LevelsConfig) -> Detector:
+    adapt, levels = (way, None) if isinstance(way, AdaptConfig) else (None, way)
+    return Detector(_names(CHANNELS), NetworkConfig(), None, adapt, levels, span=60, seed=0).eval()
 
 
 def _names(channels: int) -> tuple[str, ...]:

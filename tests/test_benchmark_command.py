@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -32,8 +33,8 @@ from edgernn_device.shipped import GENERAL, GENERAL_FILE
 from edgernn_device.stream import StreamRule
 from edgernn_export.artefact import RefusedError
 from edgernn_export.benchmark import detectors
-from edgernn_export.benchmark.command import benchmark
-from edgernn_export.benchmark.detectors import Ready
+from edgernn_export.benchmark.command import TRAINED, benchmark
+from edgernn_export.benchmark.detectors import Ready, read_training_file
 from edgernn_export.benchmark.streamed import fitted, news
 
 TRAINING_FILE = """
@@ -393,3 +394,9 @@ def test_nothing_behind_the_rows_to_learn_from_is_learnt(tmp_path: Path) -> None
     assert len(one.x) == series.first_rows
     np.testing.assert_array_equal(one.x, two.x)
     np.testing.assert_array_equal(one.time_s, two.time_s)
+
+
+def test_the_two_training_files_that_come_along_differ_in_levels_alone() -> None:
+    plain, levelled = (read_training_file(path) for path in TRAINED.values())
+    assert levelled.levels.of == ("reading", "residual")
+    assert msgspec.structs.replace(levelled, levels=plain.levels) == plain

@@ -27,8 +27,10 @@ from edgernn_export.benchmark.detectors import Ready, Trained, open_for, read_tr
 from edgernn_export.benchmark.streamed import fitted
 from edgernn_export.benchmark.work import answers
 
-OWN, ALL = "edgernn", "all"
-TRAINING_FILE = Path(edgernn.benchmark.__file__).with_name("detector.toml")
+ALL = "all"
+HERE = Path(edgernn.benchmark.__file__).parent
+TRAINED = {"edgernn": HERE / "detector.toml", "edgernn-levels": HERE / "levels.toml"}
+"""Training files that come along, by the names of their detectors."""
 QUIET = {"nab": 288}
 """Rows in which a score must be beaten to count again; NAB counts every row of an alarm."""
 
@@ -41,8 +43,9 @@ QUIET = {"nab": 288}
     "detectors",
     multiple=True,
     metavar="FILE.toml|NAME",
-    help=f"A training file, {OWN} (the one that comes along), {GENERAL} (which is not trained), a "
-    f"plain method ({', '.join(BASELINES)}), or {ALL} of these, which is the default. May be "
+    help=f"A training file, {' or '.join(TRAINED)} (those that come along), {GENERAL} (which is "
+    f"not trained), a plain method ({', '.join(BASELINES)}), or {ALL} of these, which is the "
+    "default. May be "
     "given again; the first one is drawn.",
 )
 @click.option("--artefact", type=PATH, help="A ready .onnx file for every series, drawn first.")
@@ -125,7 +128,7 @@ def _methods(
     """In the order asked for, an artefact first; all that come along if nothing is asked for."""
     methods: list[Method] = [] if artefact is None else [Ready(artefact.stem, artefact, budget)]
     for asked in detectors or (() if methods else (ALL,)):
-        for word in (OWN, GENERAL, *BASELINES) if asked == ALL else (asked,):
+        for word in (*TRAINED, GENERAL, *BASELINES) if asked == ALL else (asked,):
             methods.append(_method(word, budget, keep))
     names = [method.name for method in methods]
     if twice := sorted({one for one in names if names.count(one) > 1}):
@@ -138,13 +141,13 @@ def _method(word: str, budget: str | None, keep: Path | None) -> Method:
         return Plain(word, budget)
     if word == GENERAL:
         return Ready(GENERAL, GENERAL_FILE, budget)
-    if word != OWN and Path(word).suffix != ".toml":
+    path = TRAINED.get(word, Path(word))
+    if path.suffix != ".toml":
         raise EdgernnError(
-            f"--detector: expected a .toml file, {ALL}, {OWN}, {GENERAL} or one of "
+            f"--detector: expected a .toml file, {ALL}, {', '.join(TRAINED)}, {GENERAL} or one of "
             f'{", ".join(BASELINES)}; got "{word}"'
         )
-    path = TRAINING_FILE if word == OWN else Path(word)
-    name = OWN if word == OWN else path.stem
+    name = word if word in TRAINED else path.stem
     return Trained(name, read_training_file(path), budget, keep=keep and keep / name)
 
 
