@@ -206,6 +206,7 @@ def agent(
     with failures_as_lines(log_format):
         from edgernn_device.agent import Agent
         from edgernn_device.loading import load_engine, make_parts
+        from edgernn_device.rehearsal import rehearse
         from edgernn_device.reload import Loaded, Reload
 
         base, where = _base(source), str(source)
@@ -216,10 +217,12 @@ def agent(
             make_parts(config, engine, where=where)  # or refuse now, while another still runs
             return Loaded(config, engine)
 
-        reload = Reload(load)
+        reload = Reload(load, rehearse=partial(rehearse, base=base))
         with stop_on_signals() as stop, reload.on_signal():
             while not stop.is_set():
-                Agent(*reload.loaded, base=base, where=where).run(stop, is_replaced=reload.is_due)
+                Agent(*reload.loaded, base=base, where=where).run(
+                    stop, is_replaced=reload.is_due, must_reach_broker=reload.is_first
+                )
 
 
 def _check(source: Path, said: dict[str, dict[str, Any]]) -> Exit:

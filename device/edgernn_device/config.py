@@ -45,6 +45,9 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     start_timeout_s: float = 10.0
     """0 = keep trying for ever."""
 
+    def __post_init__(self) -> None:
+        BrokerAddress.parse(self.address)
+
     def access(self, base: Path) -> Access:
         """Files are relative to `base`. Raises EdgernnError for what cannot be used."""
         address = BrokerAddress.parse(self.address)

@@ -217,14 +217,14 @@ class Store:
     def _open_or_begin(self) -> sqlite3.Connection:
         waiting: list[Parcel] = []
         try:
-            connection = self._open()
+            connection = _open(self.path)
             if (why := self._why_not(connection)) is None:
                 return connection
             with suppress(*DAMAGE):
                 waiting = _read_outbox(connection)
             connection.close()
         except DAMAGE as exc:
-            if (refusal := self._refusal(exc)) is not exc:
+            if (refusal := _refusal(exc, self.path)) is not exc:
                 raise refusal from exc
             why = ("damaged", str(exc))
         if why != EMPTY:
@@ -239,40 +239,11 @@ class Store:
 
     def _fresh(self) -> sqlite3.Connection:
         try:
-            connection = self._open()
+            connection = _open(self.path)
             self._create(connection)
         except sqlite3.Error as exc:
-            refusal = self._refusal(exc)
+            refusal = _refusal(exc, self.path)
             raise (refusal if refusal is not exc else StoreError(f"{self.path}: {exc}")) from exc
-        return connection
-
-    def _refusal(self, exc: Exception) -> Exception:
-        """What to raise for it; itself if the file is damaged."""
-        if isinstance(exc, DiskError):
-            return DiskError(str(exc))
-        if _code(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            why = "another process holds it; does an agent of this name run here?"
-            return StoreError(f"{self.path}: {why}")
-        return DiskError(str(exc)) if _code(exc) in NO_ROOM else exc
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        except OSError as exc:
-            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskError(f"{exc.strerror}") from exc
-            raise StoreError(f"{self.path}: {exc.strerror}") from exc
-        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None)
-        try:
-            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
-            connection.execute("BEGIN IMMEDIATE")  # from here on nobody else
-            connection.execute("COMMIT")
-        except sqlite3.Error:
-            connection.close()
-            raise
         return connection
 
     def _why_not(self, connection: sqlite3.Connection) -> tuple[str, str] | None:
@@ -321,6 +292,48 @@ class Store:
 def may_pass(exc: Exception) -> bool:
     """Whether a failed write was the disk's fault, and not damage of the file."""
     return isinstance(exc, DiskError) or _code(exc) in PASSING
+
+
+def check_can_be_held(path: Path) -> None:
+    """Raises StoreError if no store can be had there, as things are; changes none that is there.
+    What a store at its start waits for, or sets aside, is no reason."""
+    try:
+        _open(path).close()
+    except DAMAGE as exc:
+        if isinstance(refusal := _refusal(exc, path), StoreError):
+            raise refusal from exc
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Held alone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskError(f"{exc.strerror}") from exc
+        raise StoreError(f"{path}: {exc.strerror}") from exc
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+        connection.execute("BEGIN IMMEDIATE")  # from here on nobody else
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _refusal(exc: Exception, path: Path) -> Exception:
+    """What to raise for it; itself if the file is damaged."""
+    if isinstance(exc, DiskError):
+        return DiskError(str(exc))
+    if _code(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        why = "another process holds it; does an agent of this name run here?"
+        return StoreError(f"{path}: {why}")
+    return DiskError(str(exc)) if _code(exc) in NO_ROOM else exc
 
 
 def _code(exc: Exception) -> int:
