@@ -32,7 +32,7 @@ from edgernn_device.shipped import GENERAL, GENERAL_FILE
 from edgernn_device.stream import StreamRule
 from edgernn_export.artefact import RefusedError
 from edgernn_export.benchmark import detectors
-from edgernn_export.benchmark.command import benchmark
+from edgernn_export.benchmark.cli import benchmark
 from edgernn_export.benchmark.detectors import Ready
 from edgernn_export.benchmark.streamed import fitted
 

@@ -143,7 +143,7 @@ def test_what_was_set_aside_for_other_channels_is_taken_back_when_these_are_aske
         assert "its memories are of other channels or another period" in store.notes[0]
         assert store.read() == Kept({}, ALERTS, [])
         store.close()
-    written(path, Change(gone=[alert.id for alert in ALERTS]), model="m/flow")
+    written(path, Change(gone=[str(alert.id) for alert in ALERTS]), model="m/flow")
     store = Store(path, model="m/flow heat")
     assert any("taken back from agent.db.of-" in note for note in store.notes)
     assert store.read() == Kept({"a": b"400 samples"}, [], [])  # no alert comes twice
