@@ -15,7 +15,7 @@ from edgernn_device.health import Counters
 from edgernn_device.inbox import Inbox
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
-from edgernn_device.loading import make_parts
+from edgernn_device.loading import first_words, make_parts
 from edgernn_device.logs import fields
 from edgernn_device.memories import Memories
 from edgernn_device.monitor import Outcome
@@ -148,6 +148,8 @@ class Agent:
             self._monitor.task,
             self._pattern.filter,
         )
+        for sentence in first_words(self._config, self._monitor.engine):
+            logger.info("%s", sentence)
         self._notifier.ready()
         beats = {"the worker": lambda: self._beat_s, "the network": lambda: self._link.beat_s}
         goes_on = False

@@ -27,7 +27,7 @@ from edgernn_device.loading import make_parts, prove_engine
 from edgernn_device.monitor import Monitor
 from edgernn_device.payload import PayloadError
 from edgernn_device.rehearsal import PortTakenError, check_can_listen
-from edgernn_device.shipped import artefact_path
+from edgernn_device.shipped import GENERAL, artefact_path
 from edgernn_device.topics import TopicError
 
 LISTEN_S = 2.0
@@ -104,13 +104,14 @@ def _check_artefact(
     with ending_with(Exit.SETTINGS):
         intake, monitor = make_parts(config, engine, where=where)
         heard.expect(intake, monitor)
-    signed = (
-        f"signed by key {engine.signed_by}, which is trusted"
-        if config.trusted_keys
-        else "whoever signed it, as trusted_keys is empty"
-    )
+    if config.trusted_keys:
+        signed = f"signed by key {engine.signed_by}, which is trusted"
+    elif config.model == GENERAL:
+        signed = "comes with edgernn"
+    else:
+        signed = "trusted_keys is empty, so anybody may have made it"
     yield Finding(
-        "ok" if config.trusted_keys else "warn",
+        "ok" if config.trusted_keys or config.model == GENERAL else "warn",
         "artefact",
         f"{config.model}: {card.name}, {len(card.channels)} channels, {monitor.task}; {signed}",
     )
@@ -304,5 +305,7 @@ class _Heard:
         came = {name for _, one in samples for name, value in one.values.items() if value == value}
         missing = [name for name in channels if name not in came]
         if missing:
-            return "warn", f", without {', '.join(missing)}"
+            unknown = sorted({name for _, one in samples for name in one.values} - {*channels})
+            other = f"; {', '.join(unknown)} came, which no channel is called" if unknown else ""
+            return "warn", f", without {', '.join(missing)}{other}"
         return "ok", f", all of {len(channels)} channels"

@@ -16,10 +16,10 @@ from mosquitto import Mosquitto
 from edgernn.card import MOST_CHANNELS, Binding
 from edgernn.errors import EdgernnError
 from edgernn_device.cli import agent, inspect, verify
-from edgernn_device.config import AgentConfig
+from edgernn_device.config import AgentConfig, AlarmConfig
 from edgernn_device.engine import Engine
 from edgernn_device.golden import probed
-from edgernn_device.loading import load_engine, make_parts
+from edgernn_device.loading import first_words, load_engine, make_parts
 from edgernn_device.shipped import GENERAL, GENERAL_FILE
 from edgernn_device.trust import admit, read_artefact
 
@@ -140,6 +140,19 @@ def test_an_agent_alerts_on_its_first_day(tmp_path: Path, mosquitto: Mosquitto) 
         )
     first = listener.alerts("room")[0]
     assert (first["edge"], first["channels"][0]["name"]) == ("on", "pressure")
+
+
+def test_what_to_expect_of_it_is_said_at_the_start() -> None:
+    config = settings_of(channels=("flow", "heat"), period_s=60.0)
+    engine = load_engine(config, base=Path(), where="agent.toml")
+    assert first_words(config, engine) == (
+        "channels flow, heat, every 60 s",
+        "each stream is learnt for 400 samples without any alarm, and in the next thousands only "
+        "large faults reach the threshold for 1/week; --false-alarms 1/day, or "
+        "alarm.false_alarms, hears more",
+    )
+    often = msgspec.structs.replace(config, alarm=AlarmConfig(false_alarms="2/day"))
+    assert first_words(often, engine)[1].endswith("for 2/day")
 
 
 def test_the_command_line_is_enough() -> None:
