@@ -82,7 +82,10 @@ def benchmark(
             method.name: [one.is_on for one in of_all[:known]]
             for method, of_all in zip(methods, said, strict=True)
         }
-        write_page(report, Page(corpus, folder.resolve().name, rows, drawn, alarms, quiet))
+        write_page(
+            report,
+            Page(corpus, folder.resolve().name, rows, drawn, alarms, quiet, false_alarms or ""),
+        )
 
 
 def _methods(
@@ -118,7 +121,10 @@ def _check_channels(artefact: Path | None, corpus: Corpus) -> None:
     """Said before anything is trained."""
     if artefact is not None:
         for series in (*corpus.series, *corpus.healthy):
-            fitted(open_for(artefact, series).card, series)
+            try:
+                fitted(open_for(artefact, series).card, series)
+            except EdgernnError as exc:
+                raise EdgernnError(f"--artefact {artefact}, {series.name}: {exc}") from exc
 
 
 def _check_file(path: Path | None, suffix: str) -> None:
