@@ -198,14 +198,13 @@ def _side_by_side(run: Run, tracks: Sequence[Track]) -> list[ScoredTrack]:
     scored = []
     for n, track in enumerate(tracks):
         alarm = Alarm(limits)
-        is_on, edges = np.zeros(len(score), bool), []
+        is_on, threshold, edges = np.zeros(len(score), bool), np.zeros(len(score)), []
         for t, (time_s, value) in enumerate(zip(track.time_s.tolist(), score[:, n], strict=True)):
             if (edge := alarm.update(time_s, float(value))) is not None:
                 edges.append(edge)
-            is_on[t] = alarm.is_on
-        scored.append(
-            ScoredTrack(track, score[:, n], share[:, n], expected[:, n], is_on, tuple(edges))
-        )
+            is_on[t], threshold[t] = alarm.is_on, alarm.threshold
+        said = (score[:, n], share[:, n], expected[:, n])
+        scored.append(ScoredTrack(track, *said, is_on, threshold, tuple(edges)))
     return scored
 
 

@@ -27,6 +27,7 @@ from edgernn.nets.general import General
 from edgernn.times import DAY_S
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
+from edgernn_export.general import LEAVE
 from edgernn_export.graph import build_graph
 
 Floats = NDArray[np.float32]
@@ -140,6 +141,23 @@ def test_a_fault_that_lasts_is_not_learnt_while_it_lasts(runner: Runner) -> None
     x = generator.standard_normal((3000, 3)).astype(np.float32)
     x[2000:, 1] += 12
     assert scores(runner, x)[2000:].min() > 1.3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_alarm_lasts_as_long_as_the_fault(channels: int) -> None:
+    x = noise(9000, channels)
+    x[5000:8000, 0] += 12
+    y = score_of(x)
+    assert y[5000] > 5
+    assert y[5000:8000].min() > LEAVE > np.quantile(y[8100:], 0.99)
+
+
+def test_what_has_been_so_for_long_is_how_it_is_now() -> None:
+    x = noise(20_000, 3)
+    x[3000:, 0] += 12
+    y = score_of(x)
+    assert y[3000:8000].min() > LEAVE
+    assert y[17_000:].mean() < 1
 
 
 def test_units_and_offsets_change_nothing() -> None:

@@ -69,7 +69,7 @@ def test_it_asks_for_its_channels() -> None:
 def test_its_times_are_in_periods() -> None:
     card = opened(2, period_s=300.0).card
     assert (card.period_s, card.max_gap_s) == (300.0, 2000 * 300.0)
-    assert (card.alarm.recover_s, card.alarm.cooldown_s) == (30 * 300.0, 60 * 300.0)
+    assert (card.alarm.recover_s, card.alarm.cooldown_s) == (10 * 300.0, 0.0)
     assert card.channel_names == ("c0", "c1")
 
 
@@ -85,7 +85,7 @@ def test_the_agent_takes_channels_and_period_from_its_file() -> None:
     engine = load_engine(config, base=Path(), where="agent.toml")
     assert engine.card.channel_names == ("flow", "heat")
     _, monitor = make_parts(config, engine, where="agent.toml")
-    assert str(monitor.task) == "alarms at score 3.85"  # 1/week of a sample a minute
+    assert str(monitor.task).startswith("alarms at score 3.85")  # 1/week of a sample a minute
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ from edgernn_export.vocabulary import ALL, OWN, SETS
 @click.option(
     "--quiet",
     type=int,
-    help="Rows in which a score must be beaten to count again. Default: nab 288, else 0.",
+    help="Rows in which a score must be beaten to count again. Default: else 0; nab 288, and for "
+    "detectors their own quiet.",
 )
 @click.option("--table", "table_file", type=PATH, help="A .csv file for every figure of each file.")
 @click.option("--report", type=PATH, help="An .html file with a picture of each file.")

@@ -3,6 +3,7 @@ set."""
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -51,7 +52,7 @@ def benchmark(
         parse_budget(false_alarms, where="--false-alarms")
     if workers < 1:
         raise EdgernnError(f"--workers: expected 1 or more, got {workers}")
-    quiet = QUIET.get(name, 0) if quiet is None else quiet
+    is_own_quiet, quiet = quiet is None, QUIET.get(name, 0) if quiet is None else quiet
     if quiet < 0:
         raise EdgernnError(f"--quiet: expected 0 or more rows, got {quiet}")
     for path, suffix in ((table_file, ".csv"), (report, ".html")):
@@ -63,6 +64,8 @@ def benchmark(
         if made is not None:
             check_is_writable(make_folder(made))
     said = _ask_all(methods, corpus, workers=min(workers, os.cpu_count() or 1))
+    if not is_own_quiet:
+        said = [[replace(one, told=None) for one in of_all] for of_all in said]
     known = len(corpus.series)
     rows: list[Row] = []
     for method, of_all in zip(methods, said, strict=True):
