@@ -13,7 +13,8 @@ from edgernn.training.train import train
 from edgernn_export.artefact import prepare, with_card
 from edgernn_export.latency import measure_latency
 from edgernn_export.quality import examine, set_exam
-from edgernn_export.quantize import MODES, computes_in_integers, quantize, stored_as
+from edgernn_export.quantize import computes_in_integers, quantize, stored_as
+from edgernn_export.vocabulary import QUANTIZATIONS
 
 HIDDEN = 64
 EPOCHS = 4
@@ -43,7 +44,7 @@ def _rows(kind: str) -> list[list[str]]:
     run, _ = train(config, pump(), name=kind)
     source, exam = prepare(run), set_exam(run, None)
     artefacts = {}
-    for mode in MODES:
+    for mode in QUANTIZATIONS:
         model = quantize(source.graph, mode, moments=source.moments)
         card = msgspec.structs.replace(run.card, quantization=mode)
         artefacts[mode] = with_card(model, card)

@@ -14,6 +14,8 @@ MOST_STATES = 4_000_000
 """Numbers that one stream may remember, 16 MB: more is no detector, and memory for many."""
 MOST_CHANNELS = 64
 """That may be named for a graph of any channels: its ranking was tried with no more."""
+SHORTEST_PERIOD_S = 0.001
+"""Of a stream that an open artefact may be told of; the longest is a day."""
 ANY = 0
 """In the shape of a state: as many as there are channels."""
 CARD_KEY = "edgernn"
@@ -185,8 +187,11 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             )
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise EdgernnError(f"{where}: channels: expected each name once, got {twice[0]} twice")
-        if not (math.isfinite(period_s) and period_s > 0):
-            raise EdgernnError(f"{where}: period_s: expected seconds above 0, got {period_s:g}")
+        if not SHORTEST_PERIOD_S <= period_s <= DAY_S:
+            raise EdgernnError(
+                f"{where}: period_s (--period): expected {SHORTEST_PERIOD_S:g}–{DAY_S:g} seconds, "
+                f"got {period_s:g}"
+            )
         stretch = period_s / self.period_s
         states = [
             State(

@@ -24,22 +24,22 @@ COMMANDS = {
         "edgernn.simulate.command:simulate", "Make a recording of a simulated machine.", "train"
     ),
     "train": Command(
-        "edgernn.training.command:train", "Train a detector on a healthy recording.", "train"
+        "edgernn.training.cli:train", "Train a detector on a healthy recording.", "train"
     ),
     "tune": Command(
-        "edgernn_export.tune:tune", "Train many variants of a detector, and choose.", "tune"
+        "edgernn_export.cli:tune", "Train many variants of a detector, and choose.", "tune"
     ),
     "evaluate": Command(
-        "edgernn.evaluation.command:evaluate", "Score a recording; metrics and a report.", "train"
+        "edgernn.evaluation.cli:evaluate", "Score a recording; metrics and a report.", "train"
     ),
     "benchmark": Command(
-        "edgernn_export.benchmark.command:benchmark", "Measure detectors on public sets.", "export"
+        "edgernn_export.benchmark.cli:benchmark", "Measure detectors on public sets.", "export"
     ),
     "export": Command(
         "edgernn_export.cli:export", "Write a trained detector as one proven ONNX file.", "export"
     ),
     "adopt": Command(
-        "edgernn_export.adopt.command:adopt", "Give anybody's recurrent ONNX file states.", "export"
+        "edgernn_export.adopt.cli:adopt", "Give anybody's recurrent ONNX file states.", "export"
     ),
     "keygen": Command("edgernn_device.signing:keygen", "Make a key pair to sign with.", "sign"),
     "sign": Command("edgernn_device.signing:sign", "Sign an artefact.", "sign"),
@@ -61,6 +61,14 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return _load(cmd_name) if cmd_name in COMMANDS else None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as exc:  # of what a command imports only when it runs
+            if (missing := _missing(str(ctx.invoked_subcommand), exc)) is exc:
+                raise
+            raise missing from exc
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -104,12 +112,20 @@ def _load(name: str) -> click.Command:
     try:
         loaded: Any = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as exc:
-        if not command.extra or (exc.name or "").startswith("edgernn"):
+        if (missing := _missing(name, exc)) is exc:
             raise
-        raise MissingExtraError(
-            f"{name} needs {exc.name}, which this installation has not: "
-            f"pip install 'edgernn[{command.extra}]'"
-        ) from exc
+        raise missing from exc
     if not isinstance(loaded, click.Command):
         raise TypeError(f"{command.place} is not a click command")
     return loaded
+
+
+def _missing(name: str, exc: ModuleNotFoundError) -> Exception:
+    """What to raise for it: a sentence if an extra has the module, else itself."""
+    extra = COMMANDS[name].extra if name in COMMANDS else ""
+    package = (exc.name or "").partition(".")[0]
+    if not extra or package.startswith("edgernn"):
+        return exc
+    return MissingExtraError(
+        f"{name} needs {package}, which this installation has not: pip install 'edgernn[{extra}]'"
+    )

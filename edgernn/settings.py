@@ -112,11 +112,33 @@ def members_of(node: msgspec.inspect.Type) -> tuple[msgspec.inspect.Type, ...]:
     return node.types if isinstance(node, msgspec.inspect.UnionType) else (node,)
 
 
+WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
+"""msgspec's names of types."""
+
+
+def _in_words(named: re.Match[str]) -> str:
+    """Of types; that a key may be left out, and a number whole, goes without saying."""
+    kinds = named[1].split(" | ")
+    unsaid = {"null", "int"} if "float" in kinds else {"null"}
+    said = [kind for kind in kinds if kind not in unsaid] or kinds
+    return " or ".join(WORDS.get(kind, kind) for kind in said)
+
+
 def _sentence(message: str) -> str:
     """msgspec's «Expected `int`, got `str` - at `$.broker.port`» with the key's path first, and one
     path where a check of ours has begun with the rest of it."""
     message = message.replace("Object contains unknown field", "unknown key")
     text, marker, path = message.partition(" - at `$")
+    if text.startswith("Expected "):
+        text = re.sub(r"`([a-z |]+)`", _in_words, "e" + text[1:])
     if not marker:
         return text
     begins_with_key = re.match(r"[a-z_0-9]+(\[\d+\])?: ", text)

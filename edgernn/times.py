@@ -7,6 +7,8 @@ MILLISECONDS_FROM = 1e11
 """A bare number from here on is milliseconds: as seconds it would be after the year 5138."""
 
 DAY_S = 86_400.0
+SHOWN = 40
+"""Characters of what is no time that its sentence shows."""
 
 LAST_S = 253402300800.0
 """The year 10000: from there on a time cannot be written as ISO 8601."""
@@ -49,5 +51,10 @@ def steps_between(earlier_s: float, later_s: float, *, period_s: float) -> int:
 
 
 def _parse_iso(text: str) -> float:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise ValueError(
+            f"expected ISO 8601, or seconds or milliseconds since 1970, got {text[:SHOWN]!r}"
+        ) from exc
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -41,7 +41,7 @@ from edgernn_device.engine import Engine
 from edgernn_device.monitor import Monitor
 from edgernn_device.payload import RawSample
 from edgernn_device.verify import verify
-from edgernn_export.adopt.command import adopt as command
+from edgernn_export.adopt.cli import adopt as command
 from edgernn_export.adopt.healthy import fill, read_healthy, read_scaling
 from edgernn_export.adopt.proof import noise, prove_streaming
 from edgernn_export.adopt.values import Axis, arrangements

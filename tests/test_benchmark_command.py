@@ -21,6 +21,7 @@ from edgernn.benchmark.columns import COLUMNS
 from edgernn.benchmark.corpus import read_corpus
 from edgernn.benchmark.method import Method, ask
 from edgernn.benchmark.nab import ScoredFile, nab_scores
+from edgernn.benchmark.page import TITLES
 from edgernn.benchmark.plain import Plain
 from edgernn.benchmark.published import anomaly_score
 from edgernn.errors import EdgernnError
@@ -33,7 +34,8 @@ from edgernn_device.shipped import GENERAL, GENERAL_FILE
 from edgernn_device.stream import StreamRule
 from edgernn_export.artefact import RefusedError
 from edgernn_export.benchmark import detectors
-from edgernn_export.benchmark.command import TRAINED, benchmark
+from edgernn_export.benchmark.cli import benchmark
+from edgernn_export.benchmark.command import TRAINED
 from edgernn_export.benchmark.detectors import Ready, read_training_file
 from edgernn_export.benchmark.streamed import fitted, news
 
@@ -140,6 +142,7 @@ def test_the_page_shows_the_figures_of_the_csv_and_a_picture_of_each_file(found:
         wanted.append((row["method"], *texts))
     assert sorted(shown) == sorted(wanted)
     assert found.page.count("<svg") == len(found.corpus.series)
+    assert f"<h1>{TITLES[found.corpus.benchmark]}, protocol {found.corpus.protocol}" in found.page
     assert not re.search(r'(?:src|href)="(?!#|data:)', found.page)
 
 
@@ -362,7 +365,9 @@ def test_an_artefact_for_other_channels_is_refused_before_anything_is_scored(
     tmp_path: Path, artefact: Path
 ) -> None:
     folder = write_skab(tmp_path, channels=3)
-    with pytest.raises(EdgernnError, match="has 6 channels, the file 3"):
+    with pytest.raises(
+        EdgernnError, match=rf"{artefact}, \S+\.csv: \S+ has 6 channels, the file 3"
+    ):
         run("skab", folder, "--artefact", artefact)
 
 

@@ -233,7 +233,11 @@ def test_an_empty_folder_is_refused(tmp_path: Path, benchmark: str, expected: st
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        ({"two.csv": []}, "no windows for data/pumps/one.csv; [] if it has none"),
+        (
+            {"two.csv": []},
+            'no windows for data/pumps/one.csv; expected a key "pumps/one.csv", [] if',
+        ),
+        ({"two.csv": [], "data/two.csv": [], "pumps/one.csv": []}, "windows of two.csv twice"),
         (
             {"two.csv": [], "pumps/one.csv": [], "three.csv": []},
             "windows of three.csv, which is not in",
@@ -246,6 +250,14 @@ def test_labels_that_do_not_name_the_files_that_are_there_are_refused(
 ) -> None:
     write(nab / "labels" / "combined_windows.json", json.dumps(labels))
     assert expected in refusal("nab", nab)
+
+
+def test_labels_may_name_files_from_the_folder_on(nab: Path) -> None:
+    labels = nab / "labels" / "combined_windows.json"
+    windows = json.loads(labels.read_text())
+    usual = [truth.windows for truth in read_corpus("nab", nab).truths]
+    write(labels, json.dumps({f"data/{name}": found for name, found in windows.items()}))
+    assert [truth.windows for truth in read_corpus("nab", nab).truths] == usual != [(), ()]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +295,7 @@ def test_windows_that_do_not_fit_their_file_are_refused(
         (["timestamp,value", "1,1", "later,2"], 'line 3, column "timestamp": expected a time'),
         (["timestamp,value", "1,1", ",2"], "expected a time, got nothing"),
         (["timestamp,value", "1,1", "2"], "line 3: expected 2 cells, got 1"),
-        (["timestamp,value", "1,1", "2,3,4"], "two.csv: "),
+        (["timestamp,value", "1,1", "2,3,4"], "line 3: expected 2 cells, got 3"),
     ],
 )
 def test_a_file_that_is_not_as_the_layout_has_it_is_refused_with_its_line(

@@ -14,7 +14,7 @@ from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 
 from edgernn.envelope import envelope, pooled
-from edgernn.evaluation import command, page
+from edgernn.evaluation import cli, page
 from edgernn.evaluation.page import duration, number
 from edgernn.recording import Recording, Track, write_recording
 from edgernn.report import dates_of, plot_line, shade
@@ -64,7 +64,7 @@ class Page(HTMLParser):
 def evaluate(run_folder: Path, source: Path, folder: Path, *more: str) -> str:
     """What the command prints."""
     words = [str(run_folder), str(source), "-o", str(folder), *more]
-    done = CliRunner().invoke(command.evaluate, words, catch_exceptions=False)
+    done = CliRunner().invoke(cli.evaluate, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
 

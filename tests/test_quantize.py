@@ -41,11 +41,12 @@ from edgernn_export.graph import build_graph
 from edgernn_export.latency import Latency, measure_latency
 from edgernn_export.qat import train_on
 from edgernn_export.quality import Piece, Quality, _auc_pr_loss
-from edgernn_export.quantize import MODES, computes_in_integers, quantize, stored_as
+from edgernn_export.quantize import computes_in_integers, quantize, stored_as
 from edgernn_export.rounding import healthy_lanes, measure_moments, rounded_weight
 from edgernn_export.select import Wish, select
 from edgernn_export.storage import largest_of, store_float16, to_integers
 from edgernn_export.verify import Proof, engine_outputs, model_outputs
+from edgernn_export.vocabulary import QUANTIZATIONS
 from edgernn_export.weights import SMALLEST
 
 if TYPE_CHECKING:
@@ -76,14 +77,14 @@ def scores(model: onnx.ModelProto, name: str) -> Floats:
     return engine.run(rows, x)[0][30:]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", QUANTIZATIONS)
 @pytest.mark.parametrize("name", KINDS)
 def test_every_network_says_nearly_the_same_by_every_mode(name: str, mode: str) -> None:
     a, b = scores(graph(name), name), scores(quantized(name, mode), name)
     assert np.abs(np.minimum(a, 6) - np.minimum(b, 6)).max() <= WORST[mode]
 
 
-@pytest.mark.parametrize("mode", MODES[1:])
+@pytest.mark.parametrize("mode", QUANTIZATIONS[1:])
 @pytest.mark.parametrize("name", KINDS)
 def test_no_weight_of_any_network_stays_float32_by_any_mode(name: str, mode: str) -> None:
     kinds = stored_as(quantized(name, mode))
@@ -127,7 +128,7 @@ def test_stored_weights_leave_no_node_behind_in_the_loaded_graph(
 
 
 def test_an_audit_finds_a_weight_that_stayed_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    for mode in MODES[1:]:
+    for mode in QUANTIZATIONS[1:]:
         with monkeypatch.context() as patched:
             patched.setattr("edgernn_export.weights.WEIGHT_INPUTS", {"GRU": (1,)})
             with pytest.raises(EdgernnError, match=r"^quantisation: weight .* is still float32$"):
@@ -364,7 +365,7 @@ def test_auto_measures_every_mode_and_keeps_table_and_pictures(folder: Path) -> 
     done = run_export(folder, "--quantize", "auto", "--labelled", str(labelled))
     assert done.exit_code == 0, done.exception
     rows = rows_of(folder)
-    assert tuple(rows) == MODES
+    assert tuple(rows) == QUANTIZATIONS
     (chosen,) = [name for name, line in rows.items() if line["chosen"]]
     artefact = folder.with_name("pump.onnx").read_bytes()
     assert Engine(artefact).card.quantization == chosen
@@ -518,7 +519,7 @@ def test_models_without_alarms_are_chosen_by_their_difference(task: str, tmp_pat
     done = run_export(tmp_path / "run", "--quantize", "auto", "--budget", "difference=0.05")
     assert done.exit_code == 0, done.exception
     rows = rows_of(tmp_path / "run")
-    assert tuple(rows) == MODES
+    assert tuple(rows) == QUANTIZATIONS
     assert {line["alarms_gained"] for line in rows.values()} == {""}
     inside = [line for line in rows.values() if not line["misses"]]
     assert all(float(line["difference"]) <= 0.05 for line in inside)

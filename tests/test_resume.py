@@ -21,7 +21,7 @@ from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import WEIGHTS, EpochLoss, Run
 from edgernn.simulate.pump import simulate_pump
 from edgernn.training.checkpoint import NAME, partial_path
-from edgernn.training.command import train as train_command
+from edgernn.training.cli import train as train_command
 from edgernn.training.train import train
 
 TOML = """

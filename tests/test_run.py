@@ -27,7 +27,7 @@ from edgernn.run import (
     save_run,
 )
 from edgernn.simulate.pump import simulate_pump
-from edgernn.training.command import train
+from edgernn.training.cli import train
 
 if TYPE_CHECKING:
     from edgernn.run import Run

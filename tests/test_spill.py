@@ -34,7 +34,7 @@ in memory 450 was not (500 was)."""
 LIMITED = """
 import resource, sys
 import torch
-from edgernn.training.command import train
+from edgernn.training.cli import train
 torch.set_num_threads(1)
 used = int(open("/proc/self/statm").read().split()[5]) * resource.getpagesize()  # data and stack
 resource.setrlimit(resource.RLIMIT_DATA, (used + int(sys.argv[1]),) * 2)

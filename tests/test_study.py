@@ -42,7 +42,8 @@ def refusal(folder: Path, search: str, *, study: str = "", more: str = "") -> st
          "expected 1–"),
         ('"network.hidden" = { low = 8.5, high = 9 }', 'search."network.hidden": low: expected a '
          "whole number, got 8.5"),
-        ('"network.hidden" = { low = "a", high = 9 }', 'search."network.hidden": low: Expected'),
+        ('"network.hidden" = { low = "a", high = 9 }', 'search."network.hidden": low: expected a '
+         "number, got text"),
         ('"network.hidden" = { low = 1, high = 9, step = 3 }', 'search."network.hidden": step: 3 '
          "does not lead from 1 to 9"),
         ('"network.hidden" = { low = 1 }', 'search."network.hidden": expected values, or low and'),
@@ -52,7 +53,7 @@ def refusal(folder: Path, search: str, *, study: str = "", more: str = "") -> st
         ('"network.hidden" = { values = [4], low = 1 }', 'search."network.hidden": expected '
          "values, or low and high, got both"),
         ('"network.hidden" = { values = ["big"] }', 'search."network.hidden": network.hidden: '
-         "Expected `int`, got `str`"),
+         "expected a whole number, got text"),
         ('"network.kind" = { low = 1, high = 2 }', 'search."network.kind": is not a number'),
         ('"network.kind" = { values = ["gry"] }', 'search."network.kind": network.kind: expected'),
         ('"training.learning_rate" = { low = 0, high = 1, log = true }',

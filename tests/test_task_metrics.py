@@ -16,7 +16,7 @@ from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.evaluation import class_metrics
 from edgernn.evaluation.class_metrics import class_lines, measure_classes
-from edgernn.evaluation.command import evaluate
+from edgernn.evaluation.cli import evaluate
 from edgernn.evaluation.forecast_metrics import forecast_lines, measure_forecasts
 from edgernn.nets import Classifier, ForecastConfig, Forecaster, NetworkConfig
 from edgernn.recording import Recording, Track, write_recording
@@ -24,7 +24,7 @@ from edgernn.run import load_run, save_run
 from edgernn.simulate.command import simulate
 from edgernn.simulate.house import simulate_house
 from edgernn.simulate.pump import parse_fault, simulate_pump
-from edgernn.training.command import train as train_command
+from edgernn.training.cli import train as train_command
 from edgernn.training.stretches import read_recordings
 from edgernn.training.train import train
 

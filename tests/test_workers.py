@@ -19,7 +19,7 @@ from edgernn.tune import conduct as conduct_module
 from edgernn.tune.conduct import make_objective
 from edgernn.tune.ledger import Ledger, counted
 from edgernn.tune.workers import Worker, WorkerDied
-from edgernn_export.tune import tune
+from edgernn_export.cli import tune
 
 
 @pytest.fixture(scope="module")

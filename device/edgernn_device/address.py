@@ -4,8 +4,9 @@ import logging
 import os
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
@@ -53,7 +54,7 @@ class BrokerAddress(msgspec.Struct, frozen=True):
         shape = "expected host, host:port, mqtt://host:port, mqtts://host:port or unix:/path"
         try:
             parts = urlsplit(text if "://" in text else f"mqtt://{text}")
-            port, host = parts.port, parts.hostname or ""
+            host = parts.hostname or ""
         except ValueError as exc:
             raise EdgernnError(f"broker address: {shape}: {exc}") from exc
         if parts.password is not None:
@@ -64,11 +65,9 @@ class BrokerAddress(msgspec.Struct, frozen=True):
         has_more = parts.path not in ("", "/") or parts.query or parts.fragment
         if parts.scheme not in PORTS or has_more or not _is_host(host):
             raise EdgernnError(f"broker address: {shape}, got {text!r}")
-        if port == 0:
-            raise EdgernnError("broker address: port: expected 1–65535, got 0")
         return cls(
             host=host,
-            port=port or PORTS[parts.scheme],
+            port=_port(parts),
             tls=parts.scheme == "mqtts",
             user=unquote(parts.username or ""),
         )
@@ -174,6 +173,15 @@ def _warn_if_open(secret: Path) -> None:
 def _refuse_passphrase(key_file: Path) -> bytes:
     """Without it OpenSSL would ask at the terminal, and a service would wait for ever."""
     raise EdgernnError(f"{key_file}: is under a passphrase, which nobody is there to type")
+
+
+def _port(parts: SplitResult) -> int:
+    """The one that is named, else the scheme's."""
+    with suppress(ValueError):
+        if (port := parts.port) != 0:
+            return port or PORTS[parts.scheme]
+    said = parts.netloc.rpartition(":")[2]
+    raise EdgernnError(f"broker address: port: expected 1–65535, got {said}")
 
 
 def _is_host(host: str) -> bool:

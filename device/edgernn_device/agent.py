@@ -15,7 +15,7 @@ from edgernn_device.health import Counters
 from edgernn_device.inbox import Inbox
 from edgernn_device.keeper import Keeper
 from edgernn_device.link import Link, Message
-from edgernn_device.loading import make_parts
+from edgernn_device.loading import first_words, make_parts
 from edgernn_device.logs import fields
 from edgernn_device.memories import Memories
 from edgernn_device.monitor import Outcome
@@ -109,16 +109,22 @@ class Agent:
         self._metrics_s = float("-inf")
 
     def run(
-        self, stop: threading.Event, *, is_replaced: Callable[[], bool] = lambda: False
+        self,
+        stop: threading.Event,
+        *,
+        is_replaced: Callable[[], bool] = lambda: False,
+        must_reach_broker: bool = True,
     ) -> None:
         """Connect, then score and publish until `stop`, or until another takes its place.
 
-        Raises EdgernnError if the broker cannot be reached at first, RuntimeError if the network
-        thread died. Ends the process if that or this thread hangs.
+        Raises EdgernnError if the broker cannot be reached at first, unless it need not: then it is
+        tried again as after a lost connection. Raises RuntimeError if the network thread died. Ends
+        the process if that or this thread hangs.
         """
         self._recall()
+        patience_s = self._config.broker.start_timeout_s if must_reach_broker else 0.0
         try:
-            self._link.start(timeout_s=self._config.broker.start_timeout_s)
+            self._link.start(timeout_s=patience_s)
             self._work(stop, is_replaced)
         finally:
             self._keeper.close(time.monotonic())
@@ -142,6 +148,8 @@ class Agent:
             self._monitor.task,
             self._pattern.filter,
         )
+        for sentence in first_words(self._config, self._monitor.engine):
+            logger.info("%s", sentence)
         self._notifier.ready()
         beats = {"the worker": lambda: self._beat_s, "the network": lambda: self._link.beat_s}
         goes_on = False

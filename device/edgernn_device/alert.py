@@ -120,9 +120,14 @@ def _off(edge: Edge, stream: str, parts: tuple[ChannelPart, ...]) -> str:
 
 def _part(part: ChannelPart) -> str:
     unit = f" {part.unit}" if part.unit else ""
-    observed = "missing" if part.observed is None else f"{part.observed:.4g}{unit}"
+    observed, expected = "missing", f"{part.expected:.4g}"
+    if part.observed is not None:
+        observed = f"{part.observed:.4g}"
+        if observed == expected:  # what set them apart is further behind
+            observed, expected = f"{part.observed:.9g}", f"{part.expected:.9g}"
+        observed += unit
     return (
-        f"{part.name} {observed} (expected {part.expected:.4g}{unit}, "
+        f"{part.name} {observed} (expected {expected}{unit}, "
         f"{part.contribution:.0%} of the surprise)"
     )
 

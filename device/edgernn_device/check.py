@@ -1,15 +1,12 @@
 """`edgernn agent --check`: all that an agent needs, proven one by one, without starting it."""
 
-import errno
 import os
 import secrets
 import shutil
-import socket
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,7 +14,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from edgernn.card import Card
-from edgernn.errors import EdgernnError, Exit, MissingExtraError, ending_with
+from edgernn.errors import EdgernnError, Exit, ending_with
 from edgernn.settings import check_is_writable
 from edgernn.times import format_time
 from edgernn_device.address import Access
@@ -29,7 +26,8 @@ from edgernn_device.link import Link, Message
 from edgernn_device.loading import make_parts, prove_engine
 from edgernn_device.monitor import Monitor
 from edgernn_device.payload import PayloadError
-from edgernn_device.shipped import artefact_path
+from edgernn_device.rehearsal import PortTakenError, check_can_listen
+from edgernn_device.shipped import GENERAL, artefact_path
 from edgernn_device.topics import TopicError
 
 LISTEN_S = 2.0
@@ -91,23 +89,11 @@ def _check_config(config: AgentConfig, base: Path, where: str) -> Iterator[Findi
     if access.address.tls:
         access.tls_context()
     if config.metrics.listen:
-        yield from _check_metrics(*config.metrics.endpoint)
+        try:
+            check_can_listen(*config.metrics.endpoint)
+        except PortTakenError as exc:
+            yield Finding("warn", "config", f"{exc}; by this agent, if it runs already")
     yield Finding("ok", "config", f"{where}: node {node!r}, samples from {pattern.filter}")
-
-
-def _check_metrics(host: str, port: int) -> Iterator[Finding]:
-    if find_spec("prometheus_client") is None:
-        raise MissingExtraError("metrics.listen needs pip install 'edgernn[metrics]'")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind((host, port))
-    except OSError as exc:
-        why = f"metrics.listen: {host}, port {port}: {exc.strerror}"
-        if exc.errno != errno.EADDRINUSE:
-            raise EdgernnError(why) from exc
-        yield Finding("warn", "config", f"{why}; by this agent, if it runs already")
 
 
 def _check_artefact(
@@ -118,13 +104,14 @@ def _check_artefact(
     with ending_with(Exit.SETTINGS):
         intake, monitor = make_parts(config, engine, where=where)
         heard.expect(intake, monitor)
-    signed = (
-        f"signed by key {engine.signed_by}, which is trusted"
-        if config.trusted_keys
-        else "whoever signed it, as trusted_keys is empty"
-    )
+    if config.trusted_keys:
+        signed = f"signed by key {engine.signed_by}, which is trusted"
+    elif config.model == GENERAL:
+        signed = "comes with edgernn"
+    else:
+        signed = "trusted_keys is empty, so anybody may have made it"
     yield Finding(
-        "ok" if config.trusted_keys else "warn",
+        "ok" if config.trusted_keys or config.model == GENERAL else "warn",
         "artefact",
         f"{config.model}: {card.name}, {len(card.channels)} channels, {monitor.task}; {signed}",
     )
@@ -318,5 +305,7 @@ class _Heard:
         came = {name for _, one in samples for name, value in one.values.items() if value == value}
         missing = [name for name in channels if name not in came]
         if missing:
-            return "warn", f", without {', '.join(missing)}"
+            unknown = sorted({name for _, one in samples for name in one.values} - {*channels})
+            other = f"; {', '.join(unknown)} came, which no channel is called" if unknown else ""
+            return "warn", f", without {', '.join(missing)}{other}"
         return "ok", f", all of {len(channels)} channels"

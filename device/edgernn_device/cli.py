@@ -16,7 +16,7 @@ from edgernn.layout import Columns
 from edgernn.settings import read_settings, to_settings, write_atomically
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.logs import FORMATS, failures_as_lines, start_logging
-from edgernn_device.shipped import GENERAL
+from edgernn_device.shipped import GENERAL, artefact_path
 from edgernn_device.signature import is_inline
 from edgernn_device.stopping import stop_on_signals
 from edgernn_device.topics import DEFAULT_PATTERN, DEFAULT_PREFIX
@@ -82,7 +82,7 @@ def _access(
 @trusted_key_option
 def inspect(artefact: Path, is_json: bool, svg: Path | None, trusted_keys: tuple[str, ...]) -> None:
     """Show what an artefact says of itself, and what it is made of; with a trusted key, nothing of
-    any other's."""
+    any other's. ARTEFACT is a file, or general: the one that comes with edgernn."""
     from edgernn_device.anatomy import dissect
     from edgernn_device.engine import Engine
     from edgernn_device.golden import probe
@@ -91,7 +91,7 @@ def inspect(artefact: Path, is_json: bool, svg: Path | None, trusted_keys: tuple
 
     trust = Trust.parse(trusted_keys, base=Path(), where="--trusted-key")
     with ending_with(Exit.ARTEFACT):
-        model = read_artefact(artefact, max_bytes=trust.max_bytes)
+        model = read_artefact(artefact_path(str(artefact), Path()), max_bytes=trust.max_bytes)
         binding = probe(admit(model, trust=trust, where=str(artefact)))
         engine = Engine(model, trust=trust, where=str(artefact), binding=binding)
     if svg is not None:
@@ -108,14 +108,15 @@ def inspect(artefact: Path, is_json: bool, svg: Path | None, trusted_keys: tuple
 def verify(artefact: Path, trusted_keys: tuple[str, ...]) -> None:
     """Prove on this CPU that an artefact says what it said when it was exported.
 
-    It holds a short stream and what came of it; both are compared in a process of its own.
+    It holds a short stream and what came of it; both are compared in a process of its own. ARTEFACT
+    is a file, or general: the one that comes with edgernn.
     """
     from edgernn_device import verify as verifier
     from edgernn_device.trust import Trust, admit, read_artefact
 
     trust = Trust.parse(trusted_keys, base=Path(), where="--trusted-key")
     with ending_with(Exit.ARTEFACT):
-        model = read_artefact(artefact, max_bytes=trust.max_bytes)
+        model = read_artefact(artefact_path(str(artefact), Path()), max_bytes=trust.max_bytes)
         admit(model, trust=trust, where=str(artefact))
         found = verifier.verify(model, where=str(artefact))
         if not found.samples:
@@ -200,12 +201,15 @@ def agent(
         if model is None:
             raise click.UsageError("expected an agent's .toml, an .onnx, or --model")
         source = Path(model)
+    elif model is not None and source.suffix != ".toml":
+        raise click.UsageError(f"--model {model} is for an agent's .toml; got {source} as well")
     if is_check:
         sys.exit(_check(source, said))
     start_logging(log_format)
     with failures_as_lines(log_format):
         from edgernn_device.agent import Agent
         from edgernn_device.loading import load_engine, make_parts
+        from edgernn_device.rehearsal import rehearse
         from edgernn_device.reload import Loaded, Reload
 
         base, where = _base(source), str(source)
@@ -216,10 +220,12 @@ def agent(
             make_parts(config, engine, where=where)  # or refuse now, while another still runs
             return Loaded(config, engine)
 
-        reload = Reload(load)
+        reload = Reload(load, rehearse=partial(rehearse, base=base))
         with stop_on_signals() as stop, reload.on_signal():
             while not stop.is_set():
-                Agent(*reload.loaded, base=base, where=where).run(stop, is_replaced=reload.is_due)
+                Agent(*reload.loaded, base=base, where=where).run(
+                    stop, is_replaced=reload.is_due, must_reach_broker=reload.is_first
+                )
 
 
 def _check(source: Path, said: dict[str, dict[str, Any]]) -> Exit:
@@ -247,7 +253,10 @@ def _agent_config(source: Path, said: dict[str, dict[str, Any]]) -> Any:
         return _override(read_settings(source, AgentConfig), said)
     if source.suffix == ".onnx" or source.is_dir() or str(source) == GENERAL:
         return _override(AgentConfig(model=str(source)), said)
-    raise EdgernnError(f"{source}: expected an agent's .toml, or an .onnx of `edgernn export`")
+    raise EdgernnError(
+        f"{source}: expected an agent's .toml, an .onnx of `edgernn export`, or {GENERAL}, which "
+        "comes with edgernn"
+    )
 
 
 def _base(source: Path) -> Path:

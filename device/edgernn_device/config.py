@@ -17,6 +17,7 @@ from edgernn_device.inbox import WHEN_FULL
 from edgernn_device.intake import Intake
 from edgernn_device.join import Join, JoinRule
 from edgernn_device.mapping import WORDS, Mapping, Said
+from edgernn_device.payload import RESERVED, SEQ_KEY
 from edgernn_device.resample import RULES
 from edgernn_device.sensors import ChannelRule, SensorRule
 from edgernn_device.silence import Silence
@@ -44,6 +45,9 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The broker keeps what comes while we are away, as far as it does."""
     start_timeout_s: float = 10.0
     """0 = keep trying for ever."""
+
+    def __post_init__(self) -> None:
+        BrokerAddress.parse(self.address)
 
     def access(self, base: Path) -> Access:
         """Files are relative to `base`. Raises EdgernnError for what cannot be used."""
@@ -329,11 +333,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                     )
             return None
         if not said.channels or said.period_s is None:
-            key = "period_s" if said.channels else "channels"
+            key = "period_s (--period)" if said.channels else "channels (--channel)"
             raise EdgernnError(
                 f"{where}: input.{key}: expected for {card.name}, which takes any channels, such "
-                'as channels = ["flow", "heat"] and period_s = 1.0; got none'
+                'as channels = ["flow", "heat"] and period_s = 1.0, or --channel flow --channel '
+                "heat --period 1; got none"
             )
+        for name in said.channels:
+            _check_name(name, where=f"{where}: input.channels (--channel)")
         binding = Binding(said.channels, said.period_s)
         card.bound(binding, where=f"{where}: input")
         return binding
@@ -431,6 +438,22 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def stale_after_s(self, card: Card) -> float:
         return self.input.stale_after_s or max(30 * card.period_s, 10.0)
+
+
+def _check_name(name: str, *, where: str) -> None:
+    """Raises EdgernnError for what can be no channel of an artefact that takes any."""
+    if not name or name != name.strip():
+        raise EdgernnError(f"{where}: expected the key of a value in a sample, got {name!r}")
+    if name in RESERVED:
+        raise EdgernnError(
+            f"{where}: {name}: is a sample's {'number' if name == SEQ_KEY else 'time'}, and no "
+            "channel"
+        )
+    if "," in name:
+        raise EdgernnError(
+            f"{where}: {name}: a comma in a name; give each channel by itself, as in "
+            '["flow", "heat"] or --channel flow --channel heat'
+        )
 
 
 def _check_channel(name: str, channel: ChannelConfig) -> None:

@@ -48,10 +48,11 @@ class Engine:
         """Id of the key; checked only if `trust` has keys."""
         self.hash = hashlib.sha256(model).hexdigest()
         self.memory_hash = self.hash
-        """Of what a stream's memory fits: the file, and the channels where it takes any."""
+        """Of what a stream's memory fits: the file, and behind a / the channels and the period,
+        where it takes any."""
         if binding is not None:
-            told = self.hash.encode() + msgspec.json.encode(binding)
-            self.memory_hash = hashlib.sha256(told).hexdigest()
+            told = hashlib.sha256(msgspec.json.encode(binding)).hexdigest()
+            self.memory_hash = f"{self.hash}/{told}"
         self.size_bytes = len(model)
         try:
             self._outputs = [output.name for output in self._session.get_outputs()]

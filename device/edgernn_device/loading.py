@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from edgernn.calibration import parse_budget
 from edgernn.errors import Exit, ending_with
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
@@ -45,6 +46,23 @@ def make_parts(config: AgentConfig, engine: Engine, *, where: str) -> tuple[Inta
             before_2000=config.input.before_2000,
         )
         return config.intake(card, where=where), monitor
+
+
+def first_words(config: AgentConfig, engine: Engine) -> tuple[str, ...]:
+    """What to expect of an artefact that learns as it runs; of others nothing needs saying."""
+    card = engine.card
+    if not engine.card_of_file.any_channels:
+        return ()
+    budget = config.alarm.false_alarms or card.alarm.false_alarms
+    days = parse_budget("1/day")
+    hint = "; --false-alarms 1/day, or alarm.false_alarms, hears more" * (
+        parse_budget(budget) < days
+    )
+    return (
+        f"channels {', '.join(card.channel_names)}, every {card.period_s:g} s",
+        f"each stream is learnt for {card.warm_up} samples without any alarm, and in the next "
+        f"thousands only large faults reach the threshold for {budget}{hint}",
+    )
 
 
 def prove_engine(config: AgentConfig, *, base: Path, where: str) -> tuple[Engine, Verified]:

@@ -16,6 +16,7 @@ LARGEST_PAYLOAD = 1 << 20
 MOST_SAMPLES = 20_000
 """In one message: the shortest, `{}`, would take a hundred times its bytes in memory."""
 LARGEST_TIME_S = LAST_S
+EXPECTED = "expected a JSON object or a list of them"
 SHOWN = 40
 """Bytes of a refused message that its sentence shows."""
 
@@ -98,23 +99,25 @@ def samples_of(
             _sample(item, first_s + i * period_s, heard_s, is_again)
             for i, item in enumerate(content)
         ]
-    raise PayloadError("not_samples", f"expected an object or a list of them, got {_kind(content)}")
+    found = "an empty list" if content == [] else _kind(content)
+    raise PayloadError("not_samples", f"{EXPECTED}, got {found}")
 
 
 def _lenient(payload: bytes, refusal: Exception) -> object:
-    """NaN and Infinity are no JSON, yet Python and many a small device write them."""
+    """NaN and Infinity are no JSON, yet Python and many a small device write them; and what no
+    float can hold is as infinite as these."""
+    shown = repr(payload[:SHOWN]) if payload else "nothing"
     try:
-        if b"NaN" in payload or b"Infinity" in payload:
+        if b"NaN" in payload or b"Infinity" in payload or "out of range" in str(refusal):
             return json.loads(payload.decode())
     except (ValueError, RecursionError) as exc:
-        raise PayloadError("not_json", str(exc)) from exc
-    shown = f", got {payload[:SHOWN]!r}" if payload else ", got nothing"
-    raise PayloadError("not_json", f"{refusal}{shown}") from refusal
+        raise PayloadError("not_json", f"{EXPECTED}, got {shown}") from exc
+    raise PayloadError("not_json", f"{EXPECTED}, got {shown}") from refusal
 
 
 def _sample(item: object, time_s: float, heard_s: float, is_again: bool) -> RawSample:
     if not isinstance(item, dict):
-        raise PayloadError("not_samples", f"expected an object, got {_kind(item)}")
+        raise PayloadError("not_samples", f"{EXPECTED}, got a list with {_kind(item)} in it")
     is_stamped = True
     seq: int | None = None
     values: dict[str, float] = {}

@@ -25,11 +25,17 @@ class Loaded(NamedTuple):
 class Reload:
     """Asked by a running agent whether another is to take its place."""
 
-    def __init__(self, load: Callable[[], Loaded]) -> None:
-        """`load` raises EdgernnError for what is refused."""
+    def __init__(
+        self, load: Callable[[], Loaded], *, rehearse: Callable[[AgentConfig, AgentConfig], None]
+    ) -> None:
+        """`load` raises EdgernnError for what is refused, and `rehearse(next, running)` for what
+        could not start in the running one's place."""
         self.loaded = load()
         """What is to run, now or next."""
+        self.is_first = True
+        """Nothing has been taken since the start."""
         self._load = load
+        self._rehearse = rehearse
         self._is_wanted = False
 
     def ask(self) -> None:
@@ -41,17 +47,18 @@ class Reload:
         if not self._is_wanted:
             return False
         self._is_wanted = False
+        old = self.loaded
         try:
             found = self._load()
+            if (found.config, found.engine.hash) == (old.config, old.engine.hash):
+                logger.info("read again: nothing has changed")
+                return False
+            self._rehearse(found.config, old.config)
         except EdgernnError as exc:
             logger.error("not taken, the old one keeps running: %s", exc)  # noqa: TRY400 - a sentence
             return False
-        old = self.loaded
-        if (found.config, found.engine.hash) == (old.config, old.engine.hash):
-            logger.info("read again: nothing has changed")
-            return False
         logger.info("read again: taken")
-        self.loaded = found
+        self.loaded, self.is_first = found, False
         return True
 
     @contextmanager

@@ -7,10 +7,12 @@ of the power. Used by one thread.
 """
 
 import errno
+import glob
+import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -29,6 +31,8 @@ RECENT = 4096
 SET_ASIDE_POISON = 100
 """Messages that nothing could be done with; the oldest go."""
 WAL_LIMIT_BYTES = 4_000_000
+MOST_SET_ASIDE = 8
+"""Files of other artefacts or channels that are kept for their return; the oldest go."""
 EMPTY = ("", "")
 """A file that holds nothing yet need not be set aside."""
 
@@ -99,12 +103,13 @@ class Store:
     """An open file, held alone."""
 
     def __init__(self, path: Path, *, model: str) -> None:
-        """`model`: hash of the artefact that the memories are of.
+        """`model`: hash of the artefact that the memories are of, as `Engine.memory_hash`.
 
         A file that cannot be read, is torn, or of another format or artefact is set aside under a
-        name that says so, and a fresh one begun; alerts that wait in a readable one are taken over.
-        A full disk is no reason not to begin: `write` tries again. Raises StoreError if another
-        process holds the file, or none may be made there.
+        name that says so, and a fresh one begun, or the one taken back that was set aside when it
+        was of this artefact; alerts that wait in a readable one are taken over. A full disk is no
+        reason not to begin: `write` tries again. Raises StoreError if another process holds the
+        file, or none may be made there.
         """
         self.path = path
         self.notes: list[str] = []
@@ -217,19 +222,19 @@ class Store:
     def _open_or_begin(self) -> sqlite3.Connection:
         waiting: list[Parcel] = []
         try:
-            connection = self._open()
+            connection = _open(self.path)
             if (why := self._why_not(connection)) is None:
                 return connection
             with suppress(*DAMAGE):
                 waiting = _read_outbox(connection)
             connection.close()
         except DAMAGE as exc:
-            if (refusal := self._refusal(exc)) is not exc:
+            if (refusal := _refusal(exc, self.path)) is not exc:
                 raise refusal from exc
             why = ("damaged", str(exc))
         if why != EMPTY:
             self._set_aside(*why)
-        connection = self._fresh()
+        connection = _open(self.path) if self._is_taken_back() else self._fresh()
         if waiting:
             with connection as db:
                 db.execute("BEGIN IMMEDIATE")
@@ -239,40 +244,13 @@ class Store:
 
     def _fresh(self) -> sqlite3.Connection:
         try:
-            connection = self._open()
+            connection = _open(self.path)
             self._create(connection)
         except sqlite3.Error as exc:
-            refusal = self._refusal(exc)
+            refusal = _refusal(exc, self.path)
             raise (refusal if refusal is not exc else StoreError(f"{self.path}: {exc}")) from exc
-        return connection
-
-    def _refusal(self, exc: Exception) -> Exception:
-        """What to raise for it; itself if the file is damaged."""
-        if isinstance(exc, DiskError):
-            return DiskError(str(exc))
-        if _code(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            why = "another process holds it; does an agent of this name run here?"
-            return StoreError(f"{self.path}: {why}")
-        return DiskError(str(exc)) if _code(exc) in NO_ROOM else exc
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        except OSError as exc:
-            if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskError(f"{exc.strerror}") from exc
-            raise StoreError(f"{self.path}: {exc.strerror}") from exc
-        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None)
-        try:
-            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
-            connection.execute("BEGIN IMMEDIATE")  # from here on nobody else
-            connection.execute("COMMIT")
-        except sqlite3.Error:
-            connection.close()
-            raise
+        if self.notes:
+            self.notes.append(f"{self.path}: begun anew")
         return connection
 
     def _why_not(self, connection: sqlite3.Connection) -> tuple[str, str] | None:
@@ -291,7 +269,8 @@ class Store:
             return f"format-{version}", f"of format {version}, this edgernn writes {FORMAT}"
         row = connection.execute("SELECT value FROM about WHERE key = 'model'").fetchone()
         if row is None or row[0] != self._model:
-            return "other-model", "its memories are of another artefact"
+            found = str(row and row[0])
+            return _name_of(found), f"its memories are of {_unlike(found, self._model)}"
         try:  # a header may say: never to be written
             connection.execute(f"PRAGMA user_version={FORMAT}")
         except sqlite3.OperationalError as exc:
@@ -312,15 +291,101 @@ class Store:
         """Under one name for each reason, so that repeats do not fill the disk."""
         aside = self.path.with_name(f"{self.path.name}.{word}")
         self.path.replace(aside)
+        self._remove_log()
+        self.notes.append(f"{self.path}: {why}; set aside as {aside.name}")
+        others = sorted(
+            self.path.parent.glob(f"{glob.escape(self.path.name)}.of-*"),
+            key=lambda one: one.stat().st_mtime,
+        )
+        for oldest in others[:-MOST_SET_ASIDE]:
+            oldest.unlink()
+            self.notes.append(f"{oldest}: removed, for {MOST_SET_ASIDE} newer ones are kept")
+
+    def _is_taken_back(self) -> bool:
+        """Whether a file of this artefact was set aside, and is in its place again. Its alerts were
+        taken over when it was set aside, and are of no use any more."""
+        aside = self.path.with_name(f"{self.path.name}.{_name_of(self._model)}")
+        if not aside.exists():
+            return False
+        try:
+            with closing(_open(aside)) as connection:
+                if (why := self._why_not(connection)) is None:
+                    connection.execute("DELETE FROM outbox")
+                else:
+                    self.notes.append(f"{aside}: {why[1] or 'empty'}; not taken back")
+                    return False
+        except (StoreError, *DAMAGE) as exc:
+            self.notes.append(f"{aside}: {exc}; not taken back")
+            return False
+        aside.replace(self.path)
+        self._remove_log()
+        self.notes.append(f"{self.path}: taken back from {aside.name}: streams go on from there")
+        return True
+
+    def _remove_log(self) -> None:
+        """Of the file that was in this one's place."""
         for end in ("-wal", "-shm"):
             with suppress(FileNotFoundError):
                 self.path.with_name(self.path.name + end).unlink()
-        self.notes.append(f"{self.path}: {why}; set aside as {aside.name}, begun anew")
 
 
 def may_pass(exc: Exception) -> bool:
     """Whether a failed write was the disk's fault, and not damage of the file."""
     return isinstance(exc, DiskError) or _code(exc) in PASSING
+
+
+def _name_of(model: str) -> str:
+    """Of a file of this artefact that is set aside; any text gives a name."""
+    return f"of-{hashlib.sha256(model.encode()).hexdigest()[:12]}"
+
+
+def _unlike(found: str, model: str) -> str:
+    """What `found` is of, when asked for `model`."""
+    if found.partition("/")[0] == model.partition("/")[0]:
+        return "other channels or another period"
+    return "another artefact"
+
+
+def check_can_be_held(path: Path) -> None:
+    """Raises StoreError if no store can be had there, as things are; changes none that is there.
+    What a store at its start waits for, or sets aside, is no reason."""
+    try:
+        _open(path).close()
+    except DAMAGE as exc:
+        if isinstance(refusal := _refusal(exc, path), StoreError):
+            raise refusal from exc
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Held alone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskError(f"{exc.strerror}") from exc
+        raise StoreError(f"{path}: {exc.strerror}") from exc
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}")
+        connection.execute("BEGIN IMMEDIATE")  # from here on nobody else
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _refusal(exc: Exception, path: Path) -> Exception:
+    """What to raise for it; itself if the file is damaged."""
+    if isinstance(exc, DiskError):
+        return DiskError(str(exc))
+    if _code(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        why = "another process holds it; does an agent of this name run here?"
+        return StoreError(f"{path}: {why}")
+    return DiskError(str(exc)) if _code(exc) in NO_ROOM else exc
 
 
 def _code(exc: Exception) -> int:

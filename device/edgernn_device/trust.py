@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgernn.card import CARD_KEY, Card, decode_card
 from edgernn.errors import EdgernnError, MissingExtraError
+from edgernn_device.shipped import GENERAL
 from edgernn_device.signature import PublicKey, read_public_keys, split
 from edgernn_device.wire import (
     DATA_LOCATION,
@@ -67,7 +68,8 @@ def read_artefact(path: Path, *, max_bytes: int = LARGEST_BYTES) -> bytes:
             size = os.fstat(file.fileno()).st_size
             content = file.read(min(size, max_bytes) + 1)  # not all of what is too much
     except FileNotFoundError as exc:
-        raise EdgernnError(f"{path}: no such file") from exc
+        hint = "" if path.suffix else f"; the one that comes with edgernn is called {GENERAL}"
+        raise EdgernnError(f"{path}: no such file{hint}") from exc
     except OSError as exc:
         raise EdgernnError(f"{path}: cannot be read: {exc.strerror}") from exc
     _check_size(content, max_bytes, str(path))

@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from edgernn.benchmark.series import Samples, Series
 from edgernn.errors import MissingExtraError
@@ -353,5 +352,7 @@ def _patterns(z: Floats) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
 
 def _filter(gain: float, keep: float, x: Floats, start: float) -> Floats:
     """y ← keep · y + gain · x, from `start`: (R,) → (R + 1,), the start included."""
+    from scipy.signal import lfilter  # noqa: PLC0415 - slow to load, and `--help` shows the names
+
     y, _ = lfilter([gain], [1.0, -keep], x, zi=[keep * start])
     return np.concatenate([[start], y])

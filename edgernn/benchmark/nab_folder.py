@@ -1,6 +1,6 @@
 """Folders of the Numenta Anomaly Benchmark (Lavin and Ahmad 2015; v1.1), or laid out like it."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from edgernn.errors import EdgernnError
 from edgernn.recording import read_bytes
 from edgernn.times import parse_time
 
+Windows = dict[str, list[tuple[str, str]]]
+"""First and last time of each, by file."""
+
 
 def read_nab(folder: Path) -> Corpus:
     """data/…/*.csv with the columns timestamp and value, labels/combined_windows.json.
@@ -28,15 +31,30 @@ def read_nab(folder: Path) -> Corpus:
         for path in csv_files(folder, "data/**/*.csv")
     }
     try:
-        windows = msgspec.json.decode(read_bytes(labels), type=dict[str, list[tuple[str, str]]])
+        windows = msgspec.json.decode(read_bytes(labels), type=Windows)
     except msgspec.MsgspecError as exc:
         raise EdgernnError(f"{labels}: expected lists of windows by file: {exc}") from exc
+    windows = _by_name(windows, files, labels)
     if unlabelled := sorted(set(files) - set(windows)):
-        raise EdgernnError(f"{labels}: no windows for data/{unlabelled[0]}; [] if it has none")
+        raise EdgernnError(
+            f'{labels}: no windows for data/{unlabelled[0]}; expected a key "{unlabelled[0]}", '
+            "[] if it has none"
+        )
     if absent := sorted(set(windows) - set(files)):
         raise EdgernnError(f"{labels}: windows of {absent[0]}, which is not in {folder / 'data'}")
     read = [_file(name, path, windows[name], labels) for name, path in sorted(files.items())]
     return corpus_of("nab", "official", read)
+
+
+def _by_name(windows: Windows, files: Container[str], labels: Path) -> Windows:
+    """With paths below data/, also where they were given from the folder itself."""
+    found: Windows = {}
+    for key, places in windows.items():
+        name = key if key in files else key.removeprefix("data/")
+        if name in found:
+            raise EdgernnError(f"{labels}: windows of {name} twice")
+        found[name] = places
+    return found
 
 
 def _file(name: str, path: Path, windows: Sequence[tuple[str, str]], labels: Path) -> Read:
@@ -72,7 +90,10 @@ def _window(window: tuple[str, str], time_s: Times, where: str) -> Rows:
         except (ValueError, OverflowError) as exc:
             raise EdgernnError(f'{where}: expected a time, got "{text}"') from exc
         if not len(found):
-            raise EdgernnError(f"{where}: a window at {text}, where the file has no row")
+            raise EdgernnError(
+                f"{where}: a window at {text}, where the file has no row; expected the times of "
+                "its first and its last row"
+            )
         rows.append(int(found[0]))
     if rows[1] < rows[0]:
         raise EdgernnError(f"{where}: a window that ends at {window[1]} before it begins")

@@ -13,6 +13,12 @@ from edgernn.report import make_environment
 from edgernn.settings import make_folder, write_atomically
 from edgernn.times import format_time
 
+TITLES = {
+    "nab": "Numenta Anomaly Benchmark",
+    "skab": "Skoltech Anomaly Benchmark",
+    "smd": "Server Machine Dataset",
+    "gecco": "GECCO 2018 water quality",
+}
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -29,6 +35,8 @@ class Page:
     """Of all methods, by name: (T,) of each series."""
     quiet: int
     """Rows in which a score had to be beaten to count again; 0 = every score counts."""
+    budget: str
+    """Of false alarms, of all methods; "" = each method's own."""
 
 
 def write_page(path: Path, page: Page) -> None:
@@ -51,6 +59,7 @@ def write_page(path: Path, page: Page) -> None:
     ]
     text = environment.get_template(TEMPLATE.name).render(
         page=page,
+        title=TITLES[page.corpus.benchmark],
         columns=COLUMNS[page.corpus.benchmark],
         cell=cell,
         together=[row for row in page.rows if not row.file],

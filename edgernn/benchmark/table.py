@@ -30,13 +30,16 @@ class Table:
                 data, separator=delimiter, has_header=has_header, infer_schema=False
             )
         except pl.exceptions.PolarsError as exc:
+            first_line = next(iter(data.splitlines()), b"")
+            self._refuse_ragged(data, delimiter, first_line.count(delimiter.encode()) + 1)
             raise EdgernnError(f"{path}: {str(exc).splitlines()[0]}") from exc
         self._cells = self._cells.rename(str.strip) if has_header else self._cells
         lines = self._cells.height + has_header
         if not self._cells.height:
             raise EdgernnError(f"{path}: a header and no rows")
         if data.count(delimiter.encode()) != lines * (self._cells.width - 1):
-            self._refuse_ragged(data, delimiter)  # polars fills short rows up without a word
+            # polars fills short rows up without a word
+            self._refuse_ragged(data, delimiter, self._cells.width)
 
     def __len__(self) -> int:
         return self._cells.height
@@ -96,8 +99,7 @@ class Table:
             f" got {'nothing' if found is None else repr(found)}"
         )
 
-    def _refuse_ragged(self, data: bytes, delimiter: str) -> None:
-        width = self._cells.width
+    def _refuse_ragged(self, data: bytes, delimiter: str, width: int) -> None:
         for line, text in enumerate(data.splitlines(), start=1):
             cells = text.count(delimiter.encode()) + 1
             if text.strip() and cells != width:

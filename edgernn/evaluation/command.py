@@ -1,4 +1,4 @@
-"""The command evaluate: metrics, a report, and on request cross-validation."""
+"""The command evaluate at work: metrics, a report, and on request cross-validation."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ from edgernn.evaluation.forecast_metrics import ForecastMetrics, forecast_lines,
 from edgernn.evaluation.metrics import Metrics, measure
 from edgernn.evaluation.page import Evaluation, duration, number, short, write_page
 from edgernn.layout import Columns
-from edgernn.options import PATH, column_options, said
+from edgernn.options import said
 from edgernn.recording import Recording, read_recording
 from edgernn.run import EVALUATION, Run, load_run
 from edgernn.settings import make_folder
@@ -28,20 +28,6 @@ from edgernn.spill import Spill
 from edgernn.training.stretches import read_recordings
 
 
-@click.command()
-@click.argument("run_folder", type=PATH)
-@click.argument("source", type=PATH)
-@click.option("-o", "--output", type=PATH, help="Folder for results. Default: inside the run.")
-@click.option("--false-alarms", help="Another budget than the run's.")
-@click.option(
-    "--folds",
-    "folds_wanted",
-    type=int,
-    metavar="K",
-    help="Also train K detectors, each without one of K blocks of the run's own recordings, and "
-    "say what they make of that block and of SOURCE. Takes K times as long as training.",
-)
-@column_options
 def evaluate(
     run_folder: Path,
     source: Path,
@@ -50,12 +36,7 @@ def evaluate(
     folds_wanted: int | None,
     **columns: Any,
 ) -> None:
-    """Score the recording SOURCE with the detector of RUN_FOLDER: metrics and a report. Of a
-    classifier or a forecaster: metrics.
-
-    The threshold comes from the budget of false alarms, never from the labels. Columns are those
-    that the detector was trained with unless said otherwise.
-    """
+    """What `cli.evaluate` says."""
     run = load_run(run_folder)
     torch.set_num_threads(run.config.training.threads)
     columns_of_run = [item.columns for item in run.config.recording]  # none if trained by program

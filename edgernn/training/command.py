@@ -1,4 +1,4 @@
-"""The command `edgernn train`."""
+"""The command `edgernn train` at work."""
 
 import math
 import sys
@@ -19,7 +19,7 @@ from edgernn.card import AlarmRule
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.layout import Columns
-from edgernn.options import PATH, column_options, said
+from edgernn.options import said
 from edgernn.recording import Recording
 from edgernn.run import CONFIG, GRADIENT, EpochLoss, Run, build_model, remove_findings, save_run
 from edgernn.settings import check_is_writable, make_folder, read_settings
@@ -37,17 +37,6 @@ SAID_EVERY_S = 10.0
 """Between two lines of progress where there is no terminal."""
 
 
-@click.command()
-@click.argument("sources", nargs=-1, required=True, type=PATH)
-@click.option("-o", "--output", type=PATH, help="Run folder. Default: runs/NAME.")
-@click.option("--seed", type=int, help="Of weights and batches. Default: 0.")
-@click.option("--epochs", type=int, help="At most this many. Default: 200.")
-@click.option("--period", "period_s", type=float, help="Seconds between samples. Default: found.")
-@click.option("--false-alarms", help='Budget per stream, such as "1/week" (the default).')
-@column_options
-@click.option("--force", is_flag=True, help="Write into a run folder that is there already.")
-@click.option("--diagnose", is_flag=True, help="Plot how far back the gradient reaches.")
-@click.option("--resume", is_flag=True, help="Go on where the same command was interrupted.")
 def train(
     sources: tuple[Path, ...],
     output: Path | None,
@@ -60,11 +49,7 @@ def train(
     diagnose: bool,
     **columns: Any,
 ) -> None:
-    """Train a detector on SOURCES: healthy recordings, or one .toml training file.
-
-    The run folder then holds the weights, the configuration, the calibration and the loss curve.
-    Under torchrun, several processes train one detector.
-    """
+    """What `cli.train` says."""
     first = sources[0]
     folder = output or Path("runs") / first.stem
     if first.suffix == ".toml":

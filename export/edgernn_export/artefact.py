@@ -15,11 +15,10 @@ from edgernn.run import Run
 from edgernn_device.golden import GOLDEN_KEY, encode_golden, probed, record_golden
 from edgernn_export.compare import TOLERANCE
 from edgernn_export.graph import build_graph
-from edgernn_export.quantize import MODES, quantize
+from edgernn_export.quantize import quantize
 from edgernn_export.rounding import Moments, healthy_lanes, measure_moments
 from edgernn_export.verify import Proof, golden_stream, prove
 
-QUANTIZATIONS = MODES
 SPARE = 0.5
 """Share of the tolerance: where the proof of an artefact finds more, a finer one is tried."""
 

@@ -13,7 +13,6 @@ from edgernn_export.compare import Floats
 from edgernn_export.latency import Latency, measure_latency
 from edgernn_export.quality import Exam, Quality, examine
 
-GOALS = ("size", "latency", "balanced")
 ALIKE = 1.05
 """Times within this factor are the same: stored weights differ by less from one run to the next."""
 QUALITIES = ("proof", "flips", "auc_pr", "difference")

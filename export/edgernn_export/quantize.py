@@ -34,7 +34,6 @@ from edgernn_export.storage import store_float16, store_integers
 from edgernn_export.trim import shorten_names
 from edgernn_export.weights import EXACT, SMALLEST, Place, Weight, find_biases, find_weights
 
-MODES = ("none", "float16", "int8", "int8-dynamic", "int4")
 KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {"int8": ("int8", "int16"), "int8-dynamic": ("int8", "int16"), "int4": ("int4", "int8")}
 )
@@ -58,7 +57,7 @@ def quantize(
     is_tight: bool = False,
     moments: Moments = MappingProxyType({}),
 ) -> onnx.ModelProto:
-    """A copy of a float32 model with its weights as `mode` of `MODES` says.
+    """A copy of a float32 model with its weights as `mode` of `QUANTIZATIONS` says.
 
     `moments` of their inputs, from `rounding.measure_moments`, say which way to round; without
     them each number goes to the nearest. Raises EdgernnError if a weight stayed float32.

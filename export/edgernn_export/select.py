@@ -11,7 +11,7 @@ from edgernn.layout import Columns
 from edgernn.recording import Recording, read_recording
 from edgernn.run import Run
 from edgernn.settings import check_is_writable
-from edgernn_export.artefact import QUANTIZATIONS, prepare
+from edgernn_export.artefact import prepare
 from edgernn_export.budget import parse_budget
 from edgernn_export.choice import (
     Examined,
@@ -24,8 +24,8 @@ from edgernn_export.choice import (
 from edgernn_export.findings import CSV, LATENCY, MARKDOWN, QUALITY, lines, write_findings
 from edgernn_export.qat import EPOCHS, train_on
 from edgernn_export.quality import set_exam
+from edgernn_export.vocabulary import AUTO, QUANTIZATIONS
 
-AUTO = "auto"
 TRAINED = "+qat"
 """Behind the name of a candidate that training went on for."""
 
@@ -37,7 +37,7 @@ class Wish:
     quantization: str
     """One of `QUANTIZATIONS`, or "auto"."""
     goal: str
-    """One of `choice.GOALS`."""
+    """One of `GOALS`."""
     budget: str
     """As `budget.parse_budget` reads it."""
     labelled: Path | None

@@ -1,4 +1,4 @@
-"""The command `edgernn tune`: above export, because a trial may be judged by its artefact."""
+"""The command `edgernn tune` at work: above export, as a trial may be judged by its artefact."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,21 +22,8 @@ COSTS: Mapping[str, Cost | None] = MappingProxyType(
 """By their names in `study.against`."""
 
 
-@click.command()
-@click.argument("study_file", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Folder for results. Default: studies/NAME.",
-)
-@click.option("--join", is_flag=True, help="Take part in a study; refuse to begin one.")
 def tune(study_file: Path, output: Path | None, join: bool) -> None:
-    """Train many variants of a detector, as the .toml file STUDY_FILE asks, and choose.
-
-    The same command again goes on where the last one stopped, and on another machine with the same
-    storage it takes part. Ctrl-C keeps what is done.
-    """
+    """What `cli.tune` says."""
     plan = read_plan(study_file)
     folder = output or Path("studies") / plan.name
     make_folder(folder)

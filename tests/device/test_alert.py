@@ -141,3 +141,12 @@ def test_an_off_alert_says_how_long_it_was(after_s: float, duration: str) -> Non
 @pytest.mark.parametrize(("score", "severity"), [(7.9, "warning"), (8.0, "critical")])
 def test_a_score_a_thousand_times_rarer_is_critical(score: float, severity: str) -> None:
     assert alert(score=score).severity == severity
+
+
+def test_what_differs_behind_the_fourth_digit_is_shown_to_differ() -> None:
+    expected, shares = np.ones(4, np.float32), np.array([1, 0, 0, 0], np.float32)
+    parts = top_channels(CARD, (1.00002, 1, 1, 1), expected, shares)
+    said = made(
+        Edge(is_on=True, time_s=ONSET_S, onset_s=ONSET_S, score=6.0, threshold=5.0), parts
+    ).sentence
+    assert "flow 1.00002 l/min (expected 1 l/min, 100% of the surprise)" in said

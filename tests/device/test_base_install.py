@@ -10,13 +10,15 @@ import pytest
 HEAVY = ("torch", "onnx", "onnxscript", "polars", "scipy", "matplotlib", "cryptography")
 DEVICE_COMMANDS = ("inspect", "verify", "agent", "record", "replay", "watch", "broker")
 WORKSTATION_COMMANDS = {
-    "simulate": "train",
-    "train": "train",
-    "evaluate": "train",
-    "export": "export",
-    "keygen": "sign",
-    "sign": "sign",
+    "simulate pump -o x.csv": "train",
+    "train x": "train",
+    "evaluate x y": "train",
+    "benchmark nab x": "export",
+    "export x -o x.onnx": "export",
+    "keygen x": "sign",
+    "sign x --key y": "sign",
 }
+"""Command line → the extra that it needs."""
 is_base = importlib.util.find_spec("torch") is None
 on_base_only = pytest.mark.skipif(not is_base, reason="this environment has torch; `make base`")
 
@@ -74,7 +76,7 @@ def test_the_installation_brings_the_files_of_the_service_along(name: str) -> No
 @on_base_only
 @pytest.mark.parametrize("command", WORKSTATION_COMMANDS)
 def test_a_command_of_the_workstation_says_in_one_line_what_to_install(command: str) -> None:
-    done = run("-m", "edgernn", command, "x")
+    done = run("-m", "edgernn", *command.split())
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2
     assert f"pip install 'edgernn[{WORKSTATION_COMMANDS[command]}]'" in line

@@ -17,6 +17,7 @@ from edgernn.errors import Exit
 from edgernn_device.address import Access, BrokerAddress, Credentials
 from edgernn_device.broker import TrialBroker
 from edgernn_device.link import Link
+from edgernn_device.shipped import GENERAL
 
 ACL = """
 user agent
@@ -137,6 +138,20 @@ def test_a_map_that_does_not_fit_what_comes_is_found_out(
     found = check(tmp_path, artefact, sensed.address, more=f"[input]\n{more}\n")
     said = found.of("samples" if level == "warn" else "artefact")
     assert any(one == level and sentence in text for one, text in said), said
+
+
+def test_channels_that_were_mistyped_are_named_with_those_that_came(
+    tmp_path: Path, sensed: Mosquitto
+) -> None:
+    told = f"channels = {[*CHANNELS[:-2], 'sped']}\nperiod_s = 1.0\n"
+    found = check(tmp_path, Path(GENERAL), sensed.address, more=f"[input]\n{told}")
+    ((level, said),) = found.of("samples")
+    assert (level, said.partition("retained")[2]) == (
+        "warn",
+        ", without sped; speed, temperature came, which no channel is called",
+    )
+    assert found.of("artefact")[0][0] == "ok"
+    assert found.of("artefact")[0][1].endswith("; comes with edgernn")
 
 
 @pytest.mark.parametrize(

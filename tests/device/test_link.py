@@ -385,6 +385,11 @@ def test_other_addresses_are_refused(text: str) -> None:
         BrokerAddress.parse(text)
 
 
+def test_a_port_that_is_none_is_named() -> None:
+    with pytest.raises(EdgernnError, match=r"^broker address: port: expected 1–65535, got 123456$"):
+        BrokerAddress.parse("mqtt://localhost:123456")
+
+
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     with pytest.raises(EdgernnError, match="EDGERNN_MQTT_PASSWORD") as caught:
         BrokerAddress.parse("mqtt://ann:secret@host")

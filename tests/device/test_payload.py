@@ -92,7 +92,6 @@ def test_every_number_arrives_under_its_key(values: dict[str, float]) -> None:
         (b'"NaN\xff"', "not_json"),
         (b'{"NaN":' * 10_000 + b"1" + b"}" * 10_000, "not_json"),
         (b'{"NaN": ' + b"9" * 5000 + b"}", "not_json"),
-        (b'{"flow": 1e999}', "not_json"),
         (b"\xff\xfe", "not_json"),
         (b'"\xff"', "not_json"),
         (b"[" * 100_000, "not_json"),
@@ -124,6 +123,28 @@ def test_every_number_arrives_under_its_key(values: dict[str, float]) -> None:
 )
 def test_what_is_no_sample_is_refused_for_its_reason(payload: bytes, reason: str) -> None:
     assert refusal(payload) == reason
+
+
+@pytest.mark.parametrize("payload", [b'{"flow": 1e999}', b'[{"flow": -1e400}]'])
+def test_a_number_that_no_float_holds_is_infinite(payload: bytes) -> None:
+    (sample,) = decode(payload)
+    assert math.isinf(sample.values["flow"])
+
+
+@pytest.mark.parametrize(
+    ("payload", "found"),
+    [
+        (b"[]", "an empty list"),
+        (b"[1, 2, 3]", "a list with the number 1 in it"),
+        (b'"on"', "text"),
+        (b'{"flow": ', """b'{"flow": '"""),
+        (b"", "nothing"),
+    ],
+)
+def test_what_is_no_sample_is_named(payload: bytes, found: str) -> None:
+    with pytest.raises(PayloadError) as caught:
+        decode(payload)
+    assert caught.value.detail == f"expected a JSON object or a list of them, got {found}"
 
 
 def test_the_largest_payload_is_still_read() -> None:

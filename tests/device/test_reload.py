@@ -1,14 +1,17 @@
 """SIGHUP: a new artefact or file takes the place of the old, or is refused while that goes on."""
 
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from agents import PATIENCE_S, Listener, command, online, play
-from mosquitto import Mosquitto
+from mosquitto import Mosquitto, free_port
+
+from edgernn_device.store import Store
 
 PRODUCER = b"\x12\x01x"
 """Field 2 of an ONNX file once more: the same artefact, and another hash."""
@@ -18,16 +21,16 @@ PRODUCER = b"\x12\x01x"
 def service(folder: Path, artefact: Path, broker: Mosquitto) -> Iterator["subprocess.Popen[str]"]:
     """An agent as systemd runs it: no terminal, files that can be put in place of others."""
     (folder / "pump.onnx").write_bytes(artefact.read_bytes())
-    settings(folder, broker)
+    settings(folder, broker.address)
     words = ("agent", str(folder / "agent.toml"))
     with command(*words, stdin=subprocess.DEVNULL) as process:
         yield process
 
 
-def settings(folder: Path, broker: Mosquitto, *, more: str = "") -> None:
+def settings(folder: Path, address: str, *, store: str = "agent.db", more: str = "") -> None:
     (folder / "agent.toml").write_text(
         'model = "pump.onnx"\nnode = "pi"\n[output]\nhealth_every_s = 0.2\n'
-        f'[store]\npath = "agent.db"\n[broker]\naddress = "{broker.address}"\n{more}'
+        f'[store]\npath = "{store}"\n[broker]\naddress = "{address}"\n{more}'
     )
 
 
@@ -53,7 +56,7 @@ def test_a_new_artefact_takes_the_place_of_the_old_in_the_same_process(
         listener.wait_until_scored(samples)  # from 0 on: it counts anew
         process.terminate()
         assert process.wait(PATIENCE_S) == 0
-    assert (tmp_path / "agent.db.other-model").exists()
+    assert len(list(tmp_path.glob("agent.db.of-*"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_what_is_wrong_is_said_and_the_old_one_keeps_running(
         whole = artefact.read_bytes()
         torn = whole[: len(whole) // 2] if artefact_end is None else whole + artefact_end
         (tmp_path / "pump.onnx").write_bytes(torn)
-        settings(tmp_path, mosquitto, more=more)
+        settings(tmp_path, mosquitto.address, more=more)
         process.send_signal(signal.SIGHUP)
         samples = play(mosquitto, healthy_csv, "a")
         listener.wait_until_scored(samples)
@@ -93,13 +96,75 @@ def test_what_is_wrong_is_said_and_the_old_one_keeps_running(
     assert sentence in line
 
 
+@pytest.mark.parametrize(
+    ("address", "store", "more", "sentence"),
+    [
+        ("mqtt://localhost:123456", "agent.db", "", "port: expected 1–65535, got 123456"),
+        ("mqtts://localhost", "agent.db", 'ca_file = "ca.pem"\n', "ca.pem: no such certificate"),
+        ("", "pump.onnx/agent.db", "", "agent.db: File exists"),
+        ("", "of-another.db", "", "of-another.db: another process holds it"),
+        ("", "agent.db", '[metrics]\nlisten = "127.0.0.1:{taken}"\n', "Address already in use"),
+    ],
+    ids=["port", "certificate", "no folder for the store", "store in use", "metrics port in use"],
+)
+def test_what_the_next_one_could_not_begin_with_leaves_the_old_one_running(
+    tmp_path: Path,
+    mosquitto: Mosquitto,
+    artefact: Path,
+    healthy_csv: Path,
+    address: str,
+    store: str,
+    more: str,
+    sentence: str,
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        closing(Store(tmp_path / "of-another.db", model="m")),
+        Listener(mosquitto) as listener,
+        service(tmp_path, artefact, mosquitto) as process,
+    ):
+        online(listener)
+        more = more.format(taken=taken.getsockname()[1])
+        settings(tmp_path, address or mosquitto.address, store=store, more=more)
+        process.send_signal(signal.SIGHUP)
+        listener.wait_until_scored(play(mosquitto, healthy_csv, "a"))
+        assert listener.messages["edgernn/pi/availability"] == ["online"]
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    (line,) = (line for line in said.splitlines() if "the old one keeps running" in line)
+    assert sentence in line
+
+
+def test_a_broker_that_is_not_there_after_a_reload_is_tried_again_and_again(
+    tmp_path: Path, mosquitto: Mosquitto, artefact: Path
+) -> None:
+    with Listener(mosquitto) as listener, service(tmp_path, artefact, mosquitto) as process:
+        online(listener)
+        settings(tmp_path, f"mqtt://127.0.0.1:{free_port()}")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        said = ""
+        while "nothing listens there" not in said:
+            said = process.stderr.readline()
+            assert said, "the agent ended"
+        settings(tmp_path, mosquitto.address)
+        process.send_signal(signal.SIGHUP)
+        listener.wait_for(
+            lambda: listener.messages["edgernn/pi/availability"] == ["online", "offline", "online"],
+            "not back",
+        )
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+
+
 def test_streams_go_on_where_only_the_file_has_changed(
     tmp_path: Path, mosquitto: Mosquitto, artefact: Path, healthy_csv: Path
 ) -> None:
     with Listener(mosquitto) as listener, service(tmp_path, artefact, mosquitto) as process:
         online(listener)
         listener.wait_until_scored(play(mosquitto, healthy_csv, "a"))
-        settings(tmp_path, mosquitto, more='[alarm]\nfalse_alarms = "1/day"\n')
+        settings(tmp_path, mosquitto.address, more='[alarm]\nfalse_alarms = "1/day"\n')
         process.send_signal(signal.SIGHUP)
         listener.wait_for(
             lambda: listener.last("edgernn/pi/health")["samples"] == 0, "not begun again"

@@ -52,12 +52,12 @@ def test_an_unknown_key_is_refused_with_its_path(file: Path) -> None:
 
 def test_a_wrong_type_is_refused_with_its_path(file: Path) -> None:
     found = refusal(file, 'name = "a"\n[broker]\nport = "1883"\n')
-    assert found == f"{file}: broker.port: Expected `int`, got `str`"
+    assert found == f"{file}: broker.port: expected a whole number, got text"
 
 
 def test_the_path_counts_the_members_of_a_list(file: Path) -> None:
     found = refusal(file, 'name = "a"\n[[groups]]\nsize = 1\n[[groups]]\nsize = 1.5\n')
-    assert found.startswith(f"{file}: groups[1].size: Expected `int`")
+    assert found.startswith(f"{file}: groups[1].size: expected a whole number")
 
 
 def test_a_limit_of_the_struct_is_refused_with_its_path(file: Path) -> None:

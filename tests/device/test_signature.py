@@ -4,6 +4,7 @@ import re
 import stat
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgernn.errors import EdgernnError, Exit
 from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
 from edgernn_device.loading import load_engine
+from edgernn_device.rehearsal import rehearse
 from edgernn_device.reload import Loaded, Reload
 from edgernn_device.signature import ENTRY_BYTES, PublicKey, Signature, split
 from edgernn_device.trust import Trust
@@ -303,7 +305,7 @@ def test_at_a_reload_what_no_trusted_key_signed_leaves_the_old_one_running(
         return Loaded(config, load_engine(config, base=tmp_path, where="agent.toml"))
 
     path.write_bytes(signed)
-    reload = Reload(load)
+    reload = Reload(load, rehearse=partial(rehearse, base=tmp_path))
     running, opened = reload.loaded, len(seen)
     altered = bytearray(signed)
     altered[len(altered) // 2] ^= 1

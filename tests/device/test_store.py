@@ -1,6 +1,7 @@
 """What outlives the process: one file, one transaction, never half-used."""
 
 import errno
+import os
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgernn_device.outbox import Parcel
-from edgernn_device.store import FORMAT, RECENT, SET_ASIDE_POISON, Change, Kept, Store, StoreError
+from edgernn_device.store import (
+    FORMAT,
+    MOST_SET_ASIDE,
+    RECENT,
+    SET_ASIDE_POISON,
+    Change,
+    Kept,
+    Store,
+    StoreError,
+)
 
 ALERTS = [Parcel(f"a{i}", "alerts", f"{i}".encode(), severity=i % 3) for i in range(4)]
 
@@ -114,13 +124,60 @@ def test_a_file_of_another_artefact_is_set_aside_and_its_alerts_are_taken_over(p
     written(path, Change(memories={"a": b"1"}, parcels=ALERTS))
     store = Store(path, model="other")
     assert store.read() == Kept({}, ALERTS, [])
+    (aside,) = path.parent.glob("agent.db.of-*")
     assert store.notes == [
-        f"{path}: its memories are of another artefact; set aside as agent.db.other-model, begun "
-        "anew",
+        f"{path}: its memories are of another artefact; set aside as {aside.name}",
+        f"{path}: begun anew",
         f"{path}: 4 waiting alert(s) taken over",
     ]
     store.close()
-    assert kept(path.with_name("agent.db.other-model")).memories == {"a": b"1"}
+    assert kept(aside).memories == {"a": b"1"}
+
+
+def test_what_was_set_aside_for_other_channels_is_taken_back_when_these_are_asked_for_again(
+    path: Path,
+) -> None:
+    written(path, Change(memories={"a": b"400 samples"}, parcels=ALERTS), model="m/flow heat")
+    for typo in ("m/flow haet", "m/flow", "m/flow haet"):
+        store = Store(path, model=typo)
+        assert "its memories are of other channels or another period" in store.notes[0]
+        assert store.read() == Kept({}, ALERTS, [])
+        store.close()
+    written(path, Change(gone=[str(alert.id) for alert in ALERTS]), model="m/flow")
+    store = Store(path, model="m/flow heat")
+    assert any("taken back from agent.db.of-" in note for note in store.notes)
+    assert store.read() == Kept({"a": b"400 samples"}, [], [])  # no alert comes twice
+    store.close()
+
+
+def test_a_start_that_ended_between_setting_aside_and_taking_back_loses_nothing(
+    path: Path,
+) -> None:
+    written(path, Change(memories={"a": b"1"}), model="m/x")
+    written(path, Change(memories={"a": b"2"}), model="m/y")
+    path.unlink()
+    assert kept(path, model="m/x").memories == {"a": b"1"}
+
+
+def test_what_was_set_aside_and_damaged_since_stays_there(path: Path) -> None:
+    written(path, Change(memories={"a": b"1"}), model="m/x")
+    Store(path, model="m/y").close()
+    (aside,) = path.parent.glob("agent.db.of-*")
+    aside.write_bytes(b"not a database, certainly")
+    store = Store(path, model="m/x")
+    assert store.read() == Kept({}, [], [])
+    assert f"{aside}: file is not a database; not taken back" in store.notes
+    assert aside.exists()
+    store.close()
+
+
+def test_files_that_were_set_aside_are_bounded(path: Path) -> None:
+    for i in range(MOST_SET_ASIDE + 4):
+        written(path, Change(memories={"a": b"%d" % i}), model=f"m/{i}")
+        os.utime(path, (i, i))
+    asides = list(path.parent.glob("agent.db.of-*"))
+    assert len(asides) == MOST_SET_ASIDE
+    assert min(one.stat().st_mtime for one in asides) == 3
 
 
 def test_a_file_of_another_format_is_set_aside(path: Path) -> None:

@@ -33,11 +33,10 @@ from edgernn_export.artefact import with_card, with_golden
 from edgernn_export.compare import TOLERANCE, Outputs, compare
 from edgernn_export.graph import OPSET, build_graph
 from edgernn_export.verify import proof_stream
+from edgernn_export.vocabulary import WARM_UP
 
 Floats = NDArray[np.float32]
 
-WARM_UP = 60
-"""Samples, as many as the window view of a score looks back on."""
 PROOF_SAMPLES = 1500
 PROOF_STREAMS = 4
 BLOCK = 4096

@@ -1,4 +1,4 @@
-"""The command `edgernn adopt`."""
+"""The command `edgernn adopt` at work."""
 
 import hashlib
 import math
@@ -12,50 +12,20 @@ import torch
 
 from edgernn.calibration import parse_budget
 from edgernn.errors import EdgernnError
-from edgernn.options import PATH
 from edgernn.settings import make_folder, write_atomically
 from edgernn_export.adopt.adopted import (
-    WARM_UP,
     Foreign,
     adopt_forecast,
     adopt_score,
     read_model,
 )
 from edgernn_export.adopt.healthy import Healthy, read_healthy, read_scaling
-from edgernn_export.adopt.judged import PREDICTS
 from edgernn_export.adopt.proof import Floats, length_of, noise, prove_streaming, streams_of
 from edgernn_export.adopt.walk import Stateful, make_stateful
 from edgernn_export.trim import strip
+from edgernn_export.vocabulary import WARM_UP
 
-TASKS = ("none", "forecast", "score")
 
-
-@click.command()
-@click.argument("model_file", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="An .onnx file.")
-@click.option(
-    "--task",
-    type=click.Choice(TASKS),
-    default="none",
-    show_default=True,
-    help="none: the model with its states as inputs and outputs, for your own runtime. forecast "
-    "and score: an artefact for `edgernn agent`.",
-)
-@click.option("--channels", help="Names of the input's columns, in their order: a,b,c.")
-@click.option("--healthy", type=PATH, help="A healthy recording with these channels.")
-@click.option("--period", "period_s", type=float, help="Seconds between samples. Default: found.")
-@click.option(
-    "--predicts",
-    type=click.Choice(PREDICTS),
-    help="For score: the model's output is the next sample, or the same one rebuilt.",
-)
-@click.option("--horizon", type=int, help="For forecast: samples ahead. Default: 1.")
-@click.option(
-    "--scale", type=PATH, help="A CSV file channel,mean,std: the model sees (value − mean) / std."
-)
-@click.option("--warm-up", type=int, help=f"Samples that do not count. Default: {WARM_UP}.")
-@click.option("--false-alarms", help='For score: budget per stream, such as "1/week" (default).')
-@click.option("--name", help="Of the model, in its card. Default: the file's.")
 def adopt(
     model_file: Path,
     output: Path,
@@ -70,12 +40,7 @@ def adopt(
     false_alarms: str | None,
     name: str | None,
 ) -> None:
-    """Make MODEL_FILE, anybody's ONNX file with LSTM, GRU or RNN nodes, run sample by sample.
-
-    Its states become inputs `state.…` and outputs `state.….next`, any number of samples and streams
-    fits, and what it says is proven to be what it said of whole sequences. What cannot be streamed
-    is refused, and the node named.
-    """
+    """What `cli.adopt` says."""
     options = {
         "--channels": channels,
         "--healthy": healthy,

@@ -11,8 +11,6 @@ from edgernn.nets.layers import Stateful
 from edgernn.nets.model import Modules
 from edgernn.nets.networks import NetworkConfig
 
-PREDICTS = ("next", "same")
-"""What a foreign model may say of each channel: its next sample, or the sample it has just seen."""
 SMALLEST_SPREAD = 1e-3
 """Standard deviations; a model that repeats its input exactly has residuals of nothing."""
 

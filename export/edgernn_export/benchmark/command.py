@@ -1,4 +1,5 @@
-"""The command benchmark: any folder laid out as a public set, detectors beside plain methods."""
+"""The command benchmark at work: detectors beside plain methods, on any folder laid out as a public
+set."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from tqdm import tqdm
 import edgernn.benchmark
 from edgernn.benchmark.baselines import BASELINES
 from edgernn.benchmark.columns import as_csv, table
-from edgernn.benchmark.corpus import PROTOCOLS, read_corpus
+from edgernn.benchmark.corpus import read_corpus
 from edgernn.benchmark.figures import Row, judged, rows_of
 from edgernn.benchmark.method import Method, Said
 from edgernn.benchmark.page import Page, write_page
@@ -20,48 +21,20 @@ from edgernn.benchmark.score_files import write_scores
 from edgernn.benchmark.series import Corpus
 from edgernn.calibration import parse_budget
 from edgernn.errors import EdgernnError
-from edgernn.options import PATH
 from edgernn.settings import check_is_writable, make_folder, write_atomically
 from edgernn_device.shipped import GENERAL, GENERAL_FILE
 from edgernn_export.benchmark.detectors import Ready, Trained, open_for, read_training_file
 from edgernn_export.benchmark.streamed import fitted
 from edgernn_export.benchmark.work import answers
+from edgernn_export.vocabulary import ALL, COMES_ALONG
 
-ALL = "all"
 HERE = Path(edgernn.benchmark.__file__).parent
-TRAINED = {"edgernn": HERE / "detector.toml", "edgernn-levels": HERE / "levels.toml"}
+TRAINED = {word: HERE / file for word, file in COMES_ALONG.items()}
 """Training files that come along, by the names of their detectors."""
 QUIET = {"nab": 288}
 """Rows in which a score must be beaten to count again; NAB counts every row of an alarm."""
 
 
-@click.command()
-@click.argument("name", metavar="|".join(PROTOCOLS))
-@click.argument("folder", metavar="DIR", type=PATH)
-@click.option(
-    "--detector",
-    "detectors",
-    multiple=True,
-    metavar="FILE.toml|NAME",
-    help=f"A training file, {' or '.join(TRAINED)} (those that come along), {GENERAL} (which is "
-    f"not trained), a plain method ({', '.join(BASELINES)}), or {ALL} of these, which is the "
-    "default. May be "
-    "given again; the first one is drawn.",
-)
-@click.option("--artefact", type=PATH, help="A ready .onnx file for every series, drawn first.")
-@click.option("--protocol", default="", help="smd: official, tsb-ad; gecco: tsb-ad, official.")
-@click.option("--false-alarms", metavar="BUDGET", help="Another budget than 1/week.")
-@click.option(
-    "--quiet",
-    type=int,
-    help="Rows in which a score must be beaten to count again. Default: else 0; nab 288, and for "
-    "detectors their own quiet.",
-)
-@click.option("--table", "table_file", type=PATH, help="A .csv file for every figure of each file.")
-@click.option("--report", type=PATH, help="An .html file with a picture of each file.")
-@click.option("--scores", type=PATH, help="Folder for a CSV of scores and alerts of each file.")
-@click.option("--keep", type=PATH, help="Folder for the artefacts that are trained.")
-@click.option("--workers", type=int, default=2, show_default=True, help="Processes.")
 def benchmark(
     name: str,
     folder: Path,
@@ -76,12 +49,7 @@ def benchmark(
     keep: Path | None,
     workers: int,
 ) -> None:
-    """Measure detectors on DIR, a folder laid out as the public set nab, skab, smd or gecco is.
-
-    For each file a detector learns from what the set's protocol gives, is exported with integer
-    weights, and streams through the device's engine. Beside it stand plain methods with the same
-    decision stage. Labels are for the figures alone.
-    """
+    """What `cli.benchmark` says."""
     if false_alarms is not None:
         parse_budget(false_alarms, where="--false-alarms")
     if workers < 1:
@@ -119,7 +87,10 @@ def benchmark(
             method.name: [one.is_on for one in of_all[:known]]
             for method, of_all in zip(methods, said, strict=True)
         }
-        write_page(report, Page(corpus, folder.resolve().name, rows, drawn, alarms, quiet))
+        write_page(
+            report,
+            Page(corpus, folder.resolve().name, rows, drawn, alarms, quiet, false_alarms or ""),
+        )
 
 
 def _methods(
@@ -155,7 +126,10 @@ def _check_channels(artefact: Path | None, corpus: Corpus) -> None:
     """Said before anything is trained."""
     if artefact is not None:
         for series in (*corpus.series, *corpus.healthy):
-            fitted(open_for(artefact, series).card, series)
+            try:
+                fitted(open_for(artefact, series).card, series)
+            except EdgernnError as exc:
+                raise EdgernnError(f"--artefact {artefact}, {series.name}: {exc}") from exc
 
 
 def _check_file(path: Path | None, suffix: str) -> None:
