@@ -18,7 +18,7 @@ from edgernn_export.vocabulary import ALL, COMES_ALONG, SETS
     "detectors",
     multiple=True,
     metavar="FILE.toml|NAME",
-    help=f"A training file, {' or '.join(COMES_ALONG)} (those that come along), {GENERAL} (which is "
+    help=f"A training file, {' or '.join(COMES_ALONG)} (these come along), {GENERAL} (which is "
     f"not trained), a plain method ({', '.join(BASELINES)}), or {ALL} of these, which is the "
     "default. May be given again; the first one is drawn.",
 )
