@@ -18,7 +18,7 @@ from edgernn.card import Binding
 from edgernn.config import Config, TrainingConfig
 from edgernn.evaluation.evaluate import BLOCK, ScoredTrack
 from edgernn.evaluation.metrics import measure
-from edgernn.nets import AdaptConfig, Detector, NetworkConfig
+from edgernn.nets import AdaptConfig, Detector, LevelsConfig, NetworkConfig
 from edgernn.recording import Recording, Track
 from edgernn.run import Run, build_detector
 from edgernn.simulate.pump import parse_fault, simulate_pump
@@ -35,18 +35,25 @@ Floats = NDArray[np.float32]
 OFF = AdaptConfig()
 READOUT = AdaptConfig(readout=True)
 BOTH = AdaptConfig(readout=True, scale=True)
-COSTLY: Mapping[str, AdaptConfig] = {
+LEVELS: Mapping[str, LevelsConfig] = {
+    "levels": LevelsConfig(of=("reading", "residual")),
+    "levels of readings": LevelsConfig(of=("reading",)),
+    "levels of residuals": LevelsConfig(of=("residual",)),
+}
+COSTLY: Mapping[str, AdaptConfig | LevelsConfig] = {
     "off": OFF,
     "read-out": READOUT,
     "scale": AdaptConfig(scale=True),
     "both": BOTH,
+    **LEVELS,
 }
 """Whose steps are timed."""
-WAYS: Mapping[str, AdaptConfig] = {
+WAYS: Mapping[str, AdaptConfig | LevelsConfig] = {
     "off": OFF,
     "read-out": READOUT,
     "level alone": AdaptConfig(readout=True, features=0),
     "both": BOTH,
+    **LEVELS,
 }
 """Whose alarms are counted."""
 SIZES = ((1, 1), (1, 64), (64, 1), (64, 64))
@@ -108,7 +115,7 @@ def main() -> None:
 
 
 def costs() -> str:
-    detectors = {name: _untrained(adapt) for name, adapt in COSTLY.items()}
+    detectors = {name: _untrained(way) for name, way in COSTLY.items()}
     card = train(
         Config(recording=(), training=TrainingConfig(epochs=1)),
         simulate_pump(hours=1, seed=0),
@@ -159,8 +166,8 @@ def effects() -> str:
         config = Config(recording=(), training=TrainingConfig(seed=seed, device="cpu"))
         runs.append(train(config, healthy, name="pump")[0])
     lines = [
-        [f"{name}, training {seed}", *map(_cell, _measured(_adapting(run, healthy, adapt)))]
-        for name, adapt in WAYS.items()
+        [f"{name}, training {seed}", *map(_cell, _measured(_adapting(run, healthy, way)))]
+        for name, way in WAYS.items()
         for seed, run in zip(TRAININGS, runs, strict=True)
     ]
     return table(["adapts", *(f"drift {drift:g}/h" for drift in DRIFTS)], lines)
@@ -173,11 +180,14 @@ def _cell(e: Effect) -> str:
     )
 
 
-def _adapting(run: Run, healthy: Recording, adapt: AdaptConfig) -> Run:
+def _adapting(run: Run, healthy: Recording, way: AdaptConfig | LevelsConfig) -> Run:
     """The same trained weights, calibrated as a detector that adapts."""
-    config = msgspec.structs.replace(run.config, adapt=adapt)
+    table = {"adapt" if isinstance(way, AdaptConfig) else "levels": way}
+    config = msgspec.structs.replace(run.config, **table)
     made = build_detector(config, run.card.channel_names)
-    made.load_state_dict(run.model.state_dict(), strict=False)  # adapters are not trained
+    trained = run.model.state_dict()
+    mine = {name: one for name, one in trained.items() if not name.startswith("calibration.")}
+    made.load_state_dict(mine, strict=False)  # neither adapters nor levels are trained
     pieces = split(healthy, config).calibration
     tails = calibrate(made.eval(), pieces, warm_up=run.card.warm_up)
     card = msgspec.structs.replace(run.card, tails=tails, states=made.states)
@@ -228,19 +238,19 @@ def _side_by_side(run: Run, tracks: Sequence[Track]) -> list[ScoredTrack]:
     scored = []
     for n, track in enumerate(tracks):
         alarm = Alarm(limits)
-        is_on, edges = np.zeros(len(score), bool), []
+        is_on, threshold, edges = np.zeros(len(score), bool), np.zeros(len(score)), []
         for t, (time_s, value) in enumerate(zip(track.time_s.tolist(), score[:, n], strict=True)):
             if (edge := alarm.update(time_s, float(value))) is not None:
                 edges.append(edge)
-            is_on[t] = alarm.is_on
-        scored.append(
-            ScoredTrack(track, score[:, n], share[:, n], expected[:, n], is_on, tuple(edges))
-        )
+            is_on[t], threshold[t] = alarm.is_on, alarm.threshold
+        said = (score[:, n], share[:, n], expected[:, n])
+        scored.append(ScoredTrack(track, *said, is_on, threshold, tuple(edges)))
     return scored
 
 
-def _untrained(adapt: AdaptConfig) -> Detector:
-    return Detector(_names(CHANNELS), NetworkConfig(), None, adapt, span=60, seed=0).eval()
+def _untrained(way: AdaptConfig | LevelsConfig) -> Detector:
+    adapt, levels = (way, None) if isinstance(way, AdaptConfig) else (None, way)
+    return Detector(_names(CHANNELS), NetworkConfig(), None, adapt, levels, span=60, seed=0).eval()
 
 
 def _names(channels: int) -> tuple[str, ...]:

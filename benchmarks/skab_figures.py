@@ -128,12 +128,14 @@ def budget_alarms(track: Track, distance: Floats) -> Spans:
     scores.load((tail,))
     score = scores(torch.from_numpy(distance)[:, None, None])[:, 0, 0].numpy()
     enter = enter_threshold(AlarmRule(), (tail,), period_s=PERIOD_S)
-    return run_alarm(track, score, enter=enter, leave=leave_threshold(enter))
+    leave = leave_threshold(enter, recover_samples=AlarmRule.for_period(1.0).recover_s)
+    return run_alarm(track, score, enter=enter, leave=leave)
 
 
 def run_alarm(track: Track, score: Floats, *, enter: float, leave: float) -> Spans:
     """The product's alarm over one stream's scores (T,)."""
     rule = AlarmRule.for_period(PERIOD_S)
-    alarm = Alarm(Limits(enter, leave, rule.min_duration_s, rule.recover_s, rule.cooldown_s))
+    durations = (rule.min_duration_s, rule.recover_s, rule.cooldown_s, rule.quiet_s)
+    alarm = Alarm(Limits(enter, leave, *durations))
     edges = (alarm.update(float(t), float(s)) for t, s in zip(track.time_s, score, strict=True))
     return spans_of((edge.time_s, edge.is_on) for edge in edges if edge is not None)

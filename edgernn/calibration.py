@@ -34,10 +34,12 @@ def parse_budget(text: str, *, where: str = "false_alarms") -> float:
 def check_rule(rule: AlarmRule, *, where: str) -> None:
     """Raises EdgernnError, with the key's path, for a budget or duration that makes no sense."""
     parse_budget(rule.false_alarms, where=f"{where}.false_alarms")
-    for name in ("min_duration_s", "recover_s", "cooldown_s"):
+    for name in ("min_duration_s", "recover_s", "cooldown_s", "quiet_s"):
         value = getattr(rule, name)
         if not 0 <= value < math.inf:
             raise EdgernnError(f"{where}.{name}: expected 0 or more seconds, got {value}")
+    if not 0 <= rule.leave < math.inf:
+        raise EdgernnError(f"{where}.leave: expected a score from 0, got {rule.leave}")
 
 
 def enter_threshold(rule: AlarmRule, tails: tuple[Tail, ...], *, period_s: float) -> float:
@@ -59,9 +61,12 @@ def enter_threshold(rule: AlarmRule, tails: tuple[Tail, ...], *, period_s: float
     return high
 
 
-def leave_threshold(enter: float) -> float:
-    """The score below which an alarm recovers: ten times likelier than the one that raises it."""
-    return max(enter - 1.0, enter / 2)
+def leave_threshold(enter: float, *, recover_samples: float, asked: float = 0.0) -> float:
+    """The score below which an alarm recovers: the one asked for, or if that is 0 one ten times
+    likelier than the one that raises it. It is so rare that as many samples in a row as that takes
+    are below it once in e times, or chance alone would keep an alarm on."""
+    chance = math.log10(max(recover_samples, 1.0))  # (1 − 1/n)^n → 1/e
+    return min(max(asked or max(enter - 1.0, enter / 2), chance), enter)
 
 
 def samples_to_confirm(rule: AlarmRule, *, period_s: float) -> int:

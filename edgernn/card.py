@@ -90,11 +90,29 @@ class AlarmRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The score must stay below the leave threshold this long before the alarm goes off."""
     cooldown_s: float = 60.0
     """After an alarm went off, none goes on for this long."""
+    quiet_s: float = 0.0
+    """After an alarm went off, only one with a score half as high again as its highest goes on for
+    this long; then that fades, by a factor of e in five times as long."""
+    steered: bool = False
+    """Whether the threshold follows the alarms of each stream, so that the budget is held."""
+    leave: float = 0.0
+    """The leave threshold; 0 = the score that is ten times likelier than the one that raised the
+    alarm."""
 
     @classmethod
     def for_period(cls, period_s: float) -> "AlarmRule":
-        """What a new detector gets: recovered after 30 periods, quiet for 60."""
-        return cls(recover_s=30 * period_s, cooldown_s=60 * period_s)
+        """What a new detector gets: recovered after 30 periods, quiet for 100, and steered."""
+        return cls(recover_s=30 * period_s, cooldown_s=0.0, quiet_s=100 * period_s, steered=True)
+
+    def stretched(self, times: float) -> "AlarmRule":
+        """With all durations so many times as long."""
+        return msgspec.structs.replace(
+            self,
+            min_duration_s=times * self.min_duration_s,
+            recover_s=times * self.recover_s,
+            cooldown_s=times * self.cooldown_s,
+            quiet_s=times * self.quiet_s,
+        )
 
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,19 +196,13 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             )
             for one in self.states
         ]
-        alarm = msgspec.structs.replace(
-            self.alarm,
-            min_duration_s=stretch * self.alarm.min_duration_s,
-            recover_s=stretch * self.alarm.recover_s,
-            cooldown_s=stretch * self.alarm.cooldown_s,
-        )
         return msgspec.structs.replace(
             self,
             channels=tuple(Channel(name, "", 0.0, 0.0) for name in names),
             period_s=period_s,
             max_gap_s=stretch * self.max_gap_s,
             states=tuple(states),
-            alarm=alarm,
+            alarm=self.alarm.stretched(stretch),
             any_channels=0,
         )
 

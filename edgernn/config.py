@@ -14,6 +14,7 @@ from edgernn.layout import Columns
 from edgernn.nets.adapt import AdaptConfig
 from edgernn.nets.forecaster import ForecastConfig
 from edgernn.nets.heads import HeadConfig
+from edgernn.nets.level_judge import LevelsConfig
 from edgernn.nets.networks import NetworkConfig
 from edgernn.nets.views import RELATIONS
 
@@ -154,11 +155,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     period_s: float | None = None
     """Time between samples; None = the recording's median interval."""
     max_gap_s: float | None = None
-    """A longer gap starts afresh; None = 60 periods."""
+    """A longer gap starts afresh; None = 60 periods, on the device 2000 with `levels`."""
     network: NetworkConfig = NetworkConfig()
     head: HeadConfig = HeadConfig()
-    """For "anomaly" only, as are `adapt`, `score` and `alarm`."""
+    """For "anomaly" only, as are `adapt`, `levels`, `score` and `alarm`."""
     adapt: AdaptConfig = AdaptConfig()
+    levels: LevelsConfig = LevelsConfig()
     forecast: ForecastConfig = ForecastConfig()
     """For "forecast" only."""
     training: TrainingConfig = TrainingConfig()
@@ -180,6 +182,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(
                 'adapt.readout: only with "forecast" among head.kinds, got '
                 f"{', '.join(self.head.kinds)}"
+            )
+        if self.levels.is_on and self.adapt.is_on:
+            raise ValueError("levels.of: not beside adapt: levels follow what is new by themselves")
+        if self.levels.is_on and self.score.relation != ScoreConfig().relation:
+            raise ValueError(
+                f"score.relation: not with levels.of, which judge channels on their own, got "
+                f"{self.score.relation!r}"
             )
         most = MOST_HELD_OUT - self.training.calibration
         if self.training.validation > most + 1e-9:
@@ -204,6 +213,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for table, default, task in (
             ("head", HeadConfig(), "anomaly"),
             ("adapt", AdaptConfig(), "anomaly"),
+            ("levels", LevelsConfig(), "anomaly"),
             ("score", ScoreConfig(), "anomaly"),
             ("alarm", None, "anomaly"),
             ("forecast", ForecastConfig(), "forecast"),

@@ -36,14 +36,24 @@ def make_environment(folder: Path) -> Environment:
 
 
 def plot_score(
-    axes: Axes, time_s: NDArray[np.float64], score: NDArray[np.float32], enter: float
+    axes: Axes,
+    time_s: NDArray[np.float64],
+    score: NDArray[np.float32],
+    threshold: NDArray[np.float64],
 ) -> None:
-    """Scores (T,) and the threshold; scores far above it are drawn at its triple."""
-    top = 3 * enter
+    """Scores and thresholds (T,); scores far above these are drawn at their triple."""
+    top = 3 * float(threshold.max())
     plot_line(axes, time_s, np.minimum(score, top), color=BLUE, lw=0.7)
-    axes.axhline(enter, color=RED, lw=1, ls="--", label=f"threshold {enter:.1f}")
+    plot_threshold(axes, time_s, threshold)
     axes.set_ylabel(f"score\n−log₁₀ p\n(cut at {top:.0f})", rotation=0, ha="right", va="center")
     axes.set_ylim(0, top * 1.05)
+
+
+def plot_threshold(axes: Axes, time_s: NDArray[np.float64], threshold: NDArray[np.float64]) -> None:
+    """Thresholds (T,), which are one unless they steer themselves."""
+    low, high = (f"{value:.1f}" for value in (threshold.min(), threshold.max()))
+    label = f"threshold {low}" if low == high else f"threshold {low} to {high}"
+    plot_line(axes, time_s, threshold, color=RED, lw=1, ls="--", label=label)
 
 
 def shade(

@@ -133,6 +133,7 @@ def build_detector(config: Config, channels: Sequence[str]) -> Detector:
         config.network,
         config.head,
         config.adapt,
+        config.levels,
         span=config.score.window,
         seed=config.training.seed,
     )

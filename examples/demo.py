@@ -80,7 +80,7 @@ def main() -> int:
     found = [row for name in PLANTED for row in compare(name, tracks[name], alarms[name])]
     false = {name: false_alarms(tracks[name], alarms[name]) for name in PLANTED}
     print_table(found, false)
-    draw(folder / "demo.png", engine.card, tracks, scores, alarms, threshold=alerts[0]["threshold"])
+    draw(folder / "demo.png", engine.card, tracks, scores, alarms)
     print(f"\n{folder / 'demo.png'}: signals, scores, threshold, alerts")
     took_s = time.monotonic() - began_s
     print(f"{folder / 'alerts.jsonl'}: {len(alerts)} alerts; {took_s:.0f} s in all")
@@ -93,7 +93,7 @@ def main() -> int:
 
 def watch_pumps(
     folder: Path, artefact: Path
-) -> tuple[list[dict[str, Any]], dict[str, list[tuple[float, float]]]]:
+) -> tuple[list[dict[str, Any]], dict[str, list[tuple[float, float, float]]]]:
     """Broker, agent, watch and one replay a stream; alerts, and (time, score) by stream."""
     with ExitStack() as stack:
         broker = stack.enter_context(running("broker", "--port", "0", stdout=subprocess.PIPE))
@@ -138,7 +138,7 @@ class Listener:
     """What the agent says beside alerts: scores, health, availability."""
 
     def __init__(self, address: str) -> None:
-        self.scores: dict[str, list[tuple[float, float]]] = {name: [] for name in PLANTED}
+        self.scores: dict[str, list[tuple[float, float, float]]] = {name: [] for name in PLANTED}
         self.health: dict[str, Any] = {}
         self.availability = ""
         self._changed = threading.Condition()
@@ -171,7 +171,8 @@ class Listener:
             elif kind == "score":
                 said = json.loads(message.payload)
                 value = float("nan") if said["score"] is None else said["score"]
-                self.scores[stream].append((parse_time(said["time"]), value))
+                row = (parse_time(said["time"]), value, said["threshold"])
+                self.scores[stream].append(row)
             self._changed.notify_all()
         self._link.ack(message)
 
@@ -229,10 +230,8 @@ def draw(
     path: Path,
     card: Card,
     tracks: dict[str, Track],
-    scores: dict[str, list[tuple[float, float]]],
+    scores: dict[str, list[tuple[float, float, float]]],
     alarms: dict[str, list[Alarm]],
-    *,
-    threshold: float,
 ) -> None:
     """Signals, score, threshold, planted faults and alarms of every stream."""
     with mpl.rc_context(STYLE):
@@ -245,7 +244,7 @@ def draw(
             plot_signals(signals, card, track)
             signals.set_title(name, loc="left", fontweight="bold")
             said = np.array(scores[name])
-            plot_score(score, said[:, 0], said[:, 1].astype(np.float32), threshold)
+            plot_score(score, said[:, 0], said[:, 1].astype(np.float32), said[:, 2])
             assert track.label is not None
             on = np.zeros(len(track.time_s), bool)
             for alarm in alarms[name]:

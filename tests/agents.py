@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgernn.alarm import Limits
 from edgernn.settings import to_settings
 from edgernn_device.address import Access, BrokerAddress, Credentials
 from edgernn_device.alarms import Alarms
@@ -122,7 +121,7 @@ def make_monitor(artefact: Path, *, max_streams: int = 100, text: str = "") -> M
     config = to_settings(tomllib.loads(f'model = "a"\n{text}'), AgentConfig, where="a")
     return Monitor(
         engine,
-        Alarms(engine, Limits.from_rule(engine.card.alarm, engine.card), node="pi"),
+        Alarms(engine, config.limits(engine.card, where="a: alarm"), node="pi"),
         rule=config.stream_rule(engine.card),
         max_streams=max_streams,
         node="pi",

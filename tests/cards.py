@@ -6,6 +6,7 @@ import msgspec
 
 from edgernn.alarm import Limits
 from edgernn.card import CARD_VERSION, KNOTS, AlarmRule, Card, Channel, Provenance, State, Tail
+from edgernn.steering import Steering
 
 TAIL = Tail(
     view="sample",
@@ -53,5 +54,7 @@ def make_limits(
     min_duration_s: float = 0.0,
     recover_s: float = 3.0,
     cooldown_s: float = 0.0,
+    quiet_s: float = 0.0,
+    steering: Steering | None = None,
 ) -> Limits:
-    return Limits(enter, leave, min_duration_s, recover_s, cooldown_s)
+    return Limits(enter, leave, min_duration_s, recover_s, cooldown_s, quiet_s, steering)

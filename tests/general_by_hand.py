@@ -20,9 +20,9 @@ class Level:
     def deviation(self) -> float:
         return math.sqrt(self.v) + max(1e-6 * abs(self.m), 1e-9)
 
-    def see(self, x: float, largest: float) -> float | None:
+    def see(self, x: float, largest: float, guarded: float) -> float | None:
         """The surprise of a value, None where it is missing or none is said yet; `largest`
-        residual."""
+        residual; `guarded` 1 … 0."""
         if math.isnan(x):
             return None
         n = self.n
@@ -35,7 +35,7 @@ class Level:
         u = abs(self.f) / self.deviation
         if n <= 20:
             u = 0.0
-        guard = 1 / (1 + (u / 2) ** 3) if n >= 400 else 1.0
+        guard = 1 / (1 + guarded * (u / 2) ** 3) if n >= 400 else 1.0
         self.m += max(1 / 5000, 1 / (n + 1)) * guard * r
         if n > 5:
             self.v += max(1 / 10000, 1 / (n - 4)) * guard * (self.f**2 - self.v)
@@ -133,7 +133,7 @@ class Rank:
         weight = 1 / (1 + self.excursion)
         place = min(max((z - EDGES[0]) / WIDTH - 0.5, 0), BINS - 1)
         for j in range(BINS):
-            share = max(1 - abs(place - j), 0)
+            share = min(max((0.52 - abs(place - j)) / 0.04, 0), 1)
             self.counts[j] += weight * (share - self.counts[j] / 100_000)
         degree = min(max((y - 0.9) / 0.2, 0), 1)
         self.excursion = degree * (self.excursion + 1) + (1 - degree) * 0.95 * self.excursion
@@ -168,10 +168,11 @@ def scores(x: Array, *, day: float) -> Array:
     ranks = [Rank() for _ in range(6 if channels == 1 else 1)]
     said = []
     for t, sample in enumerate(x):
+        guarded = min(max(2 - max(rank.excursion for rank in ranks) / 20_000, 0), 1)
         largest = [100 * level.deviation for level in levels[0]]
         surprise = [
             [
-                level.see(float(value), most)
+                level.see(float(value), most, guarded)
                 for level, value, most in zip(row, sample, largest, strict=True)
             ]
             for row in levels

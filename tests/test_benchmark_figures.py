@@ -65,6 +65,12 @@ def test_a_higher_score_is_published_as_a_higher_one(score: list[float]) -> None
     assert ((found >= 0) & (found <= 1)).all()
 
 
+def test_of_a_method_with_its_own_quiet_what_it_told_is_published() -> None:
+    quieted = replace(said([1.0, 4.0, 4.0, 12.0]), told=np.array([1.0, 4.0, 0.0, 12.0]))
+    assert anomaly_score(quieted, quiet=3).tolist() == [0.2, 0.5, 0.0, 0.75]
+    assert anomaly_score(quieted).tolist() == [0.2, 0.5, 0.5, 0.75]  # other sets take the score
+
+
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(1, 8))
 def test_quiet_lets_through_what_is_higher_than_all_of_so_many_before(
     score: list[int], quiet: int

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from runners import CHANNELS, NAMES, SPREAD, EngineRunner, healthy, samples
 
 from edgernn.card import CARD_VERSION, AlarmRule, Card, Channel, Provenance, Tail
-from edgernn.nets import NETWORKS, AdaptConfig, Detector, HeadConfig, NetworkConfig
+from edgernn.nets import (
+    NETWORKS,
+    AdaptConfig,
+    Detector,
+    HeadConfig,
+    LevelsConfig,
+    NetworkConfig,
+)
 from edgernn.nets.checks import (
     Outputs,
     Runner,
@@ -67,12 +74,19 @@ CONFIGS: dict[str, tuple[NetworkConfig, HeadConfig]] = {
         NetworkConfig(hidden=8, direction="bidirectional", look_ahead=3),
         HeadConfig(kinds=("forecast", "reconstruct", "encoder-decoder"), window=10),
     ),
+    "levels, two heads, look-ahead": (
+        NetworkConfig(hidden=8, direction="bidirectional", look_ahead=3),
+        HeadConfig(kinds=("forecast", "reconstruct")),
+    ),
 }
 """Every kind, and every way to put them together."""
 QUICK = AdaptConfig(readout=True, scale=True, memory=100, guard=5.0)
 """Learns in a few dozen samples, so that the checks see what it learnt."""
 ADAPTS: dict[str, AdaptConfig] = {name: QUICK for name in CONFIGS if name.startswith("adapting")}
 ADAPTS["adapting scale"] = AdaptConfig(scale=True, memory=100)
+LEVELS = {
+    "levels, two heads, look-ahead": LevelsConfig(of=("reading", "residual"), spans=(2, 30)),
+}
 INT8_TOLERANCE = 0.5
 """Of scores below 6, an untrained detector's weights being all of one size; 0.2 was measured."""
 
@@ -80,7 +94,8 @@ INT8_TOLERANCE = 0.5
 @cache
 def detector(name: str) -> Detector:
     """Calibrated but not trained: the properties must hold for any weights."""
-    made = Detector(NAMES, *CONFIGS[name], ADAPTS.get(name), span=30, seed=3)
+    adapt, levels = ADAPTS.get(name), LEVELS.get(name)
+    made = Detector(NAMES, *CONFIGS[name], adapt, levels, span=30, seed=3)
     x = healthy(3000, 1, seed=0)[:, 0]
     pieces = _tracks(x)
     fit_scaling(made, pieces)

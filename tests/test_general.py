@@ -5,6 +5,7 @@ from functools import cache
 import general_by_hand
 import numpy as np
 import pytest
+import torch
 from cards import make_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,10 +24,11 @@ from edgernn.nets.checks import (
     check_missing_is_defined,
     check_same_detector,
 )
-from edgernn.nets.general import General
+from edgernn.nets.general import ACCEPTED, General
 from edgernn.times import DAY_S
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
+from edgernn_export.general import LEAVE
 from edgernn_export.graph import build_graph
 
 Floats = NDArray[np.float32]
@@ -140,6 +142,27 @@ def test_a_fault_that_lasts_is_not_learnt_while_it_lasts(runner: Runner) -> None
     x = generator.standard_normal((3000, 3)).astype(np.float32)
     x[2000:, 1] += 12
     assert scores(runner, x)[2000:].min() > 1.3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_alarm_lasts_as_long_as_the_fault(channels: int) -> None:
+    x = noise(9000, channels)
+    x[5000:8000, 0] += 12
+    y = score_of(x)
+    assert y[5000] > 5
+    assert y[5000:8000].min() > LEAVE > np.quantile(y[8100:], 0.99)
+
+
+def test_what_has_been_so_for_long_is_how_it_is_now() -> None:
+    x = torch.from_numpy(noise(12_000, 3))[:, None]
+    x[3000:, :, 0] += 12
+    model = General(3)
+    _, _, _, *state = model(x[:4000], *model.fresh_state(1))
+    guarded, *_ = model(x[4000:], *state)
+    state[-1][..., ranking.BINS] = 2 * ACCEPTED  # as after so long an excursion
+    accepted, *_ = model(x[4000:], *state)
+    assert guarded.min() > LEAVE
+    assert accepted[-1000:].mean() < 1
 
 
 def test_units_and_offsets_change_nothing() -> None:

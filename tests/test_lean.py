@@ -11,7 +11,7 @@ import torch
 from runners import NAMES
 
 from edgernn.card import KNOTS, Tail
-from edgernn.nets import AdaptConfig, Detector, HeadConfig, NetworkConfig
+from edgernn.nets import AdaptConfig, Detector, HeadConfig, LevelsConfig, NetworkConfig
 from edgernn.nets.detector import TailScores
 from edgernn_device import engine
 from edgernn_export.graph import build_graph
@@ -27,6 +27,9 @@ MOST_NODES = {"forecast": 80, "all heads": 202}
 
 MOST_NODES_ADAPTING = 161
 """With a read-out and a scale that learn; 160 were counted."""
+
+MOST_NODES_WITH_LEVELS = 151
+"""Of readings and residuals; 150 were counted."""
 
 
 @pytest.fixture(scope="module", params=list(HEADS))
@@ -77,6 +80,18 @@ def test_what_a_stream_learns_of_one_sample_takes_no_loop(
     assert several["If"] == lags + means + learners
     assert (one["Scan"], one["If"], one["RNN"]) == (0, 0, 0)
     assert one.total() <= MOST_NODES_ADAPTING
+
+
+def test_levels_of_one_sample_take_no_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = LevelsConfig(of=("reading", "residual"))
+    made = Detector(NAMES, NetworkConfig(hidden=16), None, None, both, span=30, seed=0).eval()
+    graph = build_graph(made)
+    several = as_it_runs(graph, tmp_path, monkeypatch, samples=None)
+    one = as_it_runs(graph, tmp_path, monkeypatch, samples=1)
+    lags, levels = 1, 1
+    assert several["If"] == lags + levels
+    assert (one["Scan"], one["If"], one["RNN"]) == (0, 0, 0)
+    assert one.total() <= MOST_NODES_WITH_LEVELS
 
 
 def test_nothing_of_this_machine_is_inside_a_branch(graph: onnx.ModelProto) -> None:

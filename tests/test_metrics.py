@@ -29,11 +29,12 @@ def scored(
     is_on = np.array([letter == "#" for letter in on])
     label = None if faulty is None else np.array([x.strip(".") for x in faulty])
     changes = np.flatnonzero(np.diff(is_on, prepend=False))
-    edges = [Edge(bool(is_on[t]), float(time_s[t]), float(time_s[t]), 6.0) for t in changes]
+    edges = [Edge(bool(is_on[t]), float(time_s[t]), float(time_s[t]), 6.0, 5.0) for t in changes]
     score = np.array(scores or [0.0] * samples, np.float32)
     score[list(unknown)] = np.nan
     x = np.zeros((samples, 1), np.float32)
-    return ScoredTrack(Track(stream, time_s, x, label), score, x, x, is_on, tuple(edges), lag_s)
+    track, threshold = Track(stream, time_s, x, label), np.full(samples, 5.0)
+    return ScoredTrack(track, score, x, x, is_on, threshold, tuple(edges), lag_s)
 
 
 def test_rows_are_counted_by_alarm_and_label() -> None:

@@ -34,7 +34,7 @@ class Alarms:
         self._of: dict[str, _Memory] = {}
 
     def __str__(self) -> str:
-        return f"alarms at score {self.limits.enter:.2f}"
+        return f"alarms {self.limits}"
 
     def begin(self, stream: Stream) -> None:
         self._of[stream.name] = _Memory(self.limits)
@@ -57,7 +57,9 @@ class Alarms:
         if about is None:
             return False
         stream.spoken_s = about.time_s
-        outcome.scores[stream.name] = Scored(format_time(about.time_s), _known(memory.score))
+        outcome.scores[stream.name] = Scored(
+            format_time(about.time_s), _known(memory.score), round(memory.alarm.threshold, 3)
+        )
         return True
 
     def start_afresh(self, stream: Stream, outcome: Outcome) -> None:
@@ -92,6 +94,7 @@ class Alarms:
             state="warming_up" if is_new else str(memory.alarm.state),
             score=_known(memory.score),
             since=format_time(stream.last_s if is_new else memory.alarm.since_s),
+            threshold=round(memory.alarm.threshold, 3),
         )
 
     def _alert(self, edge: Edge, stream: Stream, parts: tuple[ChannelPart, ...]) -> Alert:
@@ -100,7 +103,6 @@ class Alarms:
             parts,
             node=self._node,
             stream=stream.name,
-            limits=self.limits,
             model=self._model,
         )
 

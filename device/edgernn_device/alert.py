@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edgernn.alarm import Edge, Limits
+from edgernn.alarm import Edge
 from edgernn.card import Card
 from edgernn.times import format_time
 from edgernn_device.engine import Floats
@@ -81,7 +81,6 @@ def make_alert(
     *,
     node: str,
     stream: str,
-    limits: Limits,
     model: Model,
 ) -> Alert:
     """The alert for an edge; without `parts` if a gap ended the alarm."""
@@ -95,20 +94,20 @@ def make_alert(
         onset=format_time(edge.onset_s),
         time=format_time(edge.time_s),
         score=round(edge.score, 3),
-        threshold=round(limits.enter, 3),
-        severity=limits.severity(edge.score),
+        threshold=round(edge.threshold, 3),
+        severity=edge.severity,
         channels=parts,
         model=model,
-        sentence=_on(edge, stream, parts, limits) if edge.is_on else _off(edge, stream, parts),
+        sentence=_on(edge, stream, parts) if edge.is_on else _off(edge, stream, parts),
     )
 
 
-def _on(edge: Edge, stream: str, parts: tuple[ChannelPart, ...], limits: Limits) -> str:
+def _on(edge: Edge, stream: str, parts: tuple[ChannelPart, ...]) -> str:
     telling = [part for part in parts if (part.contribution or 0) >= 0.15] or list(parts[:1])
     named = ", ".join(_part(part) for part in telling)
     return (
         f"{stream} behaves unusually: {named}. "
-        f"Score {edge.score:.1f}, threshold {limits.enter:.1f}."
+        f"Score {edge.score:.1f}, threshold {edge.threshold:.1f}."
     )
 
 

@@ -170,6 +170,9 @@ class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     min_duration_s: float | None = None
     recover_s: float | None = None
     cooldown_s: float | None = None
+    quiet_s: float | None = None
+    steered: bool | None = None
+    leave: float | None = None
 
 
 class ClassifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from edgernn.alarm import Limits
-from edgernn.card import Card, Provenance, State
+from edgernn.card import AlarmRule, Card, Provenance, State
 from edgernn_device.anatomy import Anatomy
 from edgernn_device.engine import Engine
 
@@ -209,8 +209,15 @@ def _task(card: Card) -> tuple[str, ...]:
     rule, limits = card.alarm, Limits.from_rule(card.alarm, card)
     return (
         "  task       anomaly",
-        f"  alarm      at score {limits.enter:.2f} for {rule.false_alarms} false alarms; off "
-        f"below {limits.leave:.2f} for {rule.recover_s:g} s, then quiet for "
-        f"{rule.cooldown_s:g} s; minimum duration {rule.min_duration_s:g} s",
+        f"  alarm      {limits} for {rule.false_alarms} false alarms; off "
+        f"below {limits.leave:.2f} for {rule.recover_s:g} s, then {_quiet(rule)}; minimum duration "
+        f"{rule.min_duration_s:g} s",
         f"  proven     every score within {card.tolerance:g} of its source",
     )
+
+
+def _quiet(rule: AlarmRule) -> str:
+    parts = [f"quiet for {rule.cooldown_s:g} s"] if rule.cooldown_s or not rule.quiet_s else []
+    if rule.quiet_s:
+        parts.append(f"for {rule.quiet_s:g} s only what is half as high again")
+    return ", ".join(parts)

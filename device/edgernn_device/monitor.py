@@ -36,6 +36,8 @@ class StreamState(msgspec.Struct, frozen=True):
     """Sample time at which the state began."""
     faults: tuple[str, ...] = ()
     """What is wrong with its sensors, such as "flow: stuck"."""
+    threshold: float | None = None
+    """The score at which its alarm goes on, or went on; None of other tasks, and while stale."""
 
 
 class Scored(msgspec.Struct, frozen=True):
@@ -43,6 +45,8 @@ class Scored(msgspec.Struct, frozen=True):
 
     time: str
     score: float | None
+    threshold: float
+    """The score at which the alarm goes on, or went on."""
 
 
 class Notice(msgspec.Struct, frozen=True):

@@ -28,6 +28,9 @@ class Said:
     """First rows of which nothing is said: the method was still learning."""
     parts: Floats | None = None
     """(T, C) ≥ 0, what each channel has in the score, where the method knows."""
+    told: Floats | None = None
+    """(T,) the score where it is news by the method's own quiet after an alert, whatever the
+    threshold, and 0 elsewhere; None = the method has none."""
     note: str = ""
     """What somebody who reads the figures has to know."""
 
@@ -63,6 +66,7 @@ def ask(method: Method, series: Series) -> Said:
         said,
         score=np.where(learning, np.nan, said.score),
         is_on=said.is_on & ~learning,
+        told=None if said.told is None else np.where(learning, 0.0, said.told),
         silent_rows=rows,
     )
 

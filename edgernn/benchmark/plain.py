@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from edgernn.alarm import Alarm, Limits
 from edgernn.benchmark.baselines import BASELINES, AlwaysOn, score_series
 from edgernn.benchmark.method import Said, rising_times
 from edgernn.benchmark.series import Bools, Series, Times
-from edgernn.calibration import enter_threshold, leave_threshold, parse_budget
+from edgernn.calibration import parse_budget
 from edgernn.card import AlarmRule, Tail
 from edgernn.nets.detector import TailScores
 from edgernn.training.tails import FEWEST_SAMPLES, fit_tail
@@ -43,7 +44,7 @@ class Plain:
         tail = fit_tail(self.name, [scores.learnt])
         score = calibrated(scores.score, tail)
         rule = rule_for(series.period_s, self.budget)
-        limits = limits_of(rule, tail, period_s=series.period_s)
+        limits = Limits.for_tails(rule, (tail,), period_s=series.period_s)
         times = rising_times(series)[len(series.before) :]
         return Said(
             score=score,
@@ -57,14 +58,7 @@ class Plain:
 def rule_for(period_s: float, budget: str | None) -> AlarmRule:
     """What a new detector gets, for another budget if one is asked for."""
     rule = AlarmRule.for_period(period_s)
-    return AlarmRule(budget or rule.false_alarms, 0.0, rule.recover_s, rule.cooldown_s)
-
-
-def limits_of(rule: AlarmRule, tail: Tail, *, period_s: float) -> Limits:
-    enter = enter_threshold(rule, (tail,), period_s=period_s)
-    return Limits(
-        enter, leave_threshold(enter), rule.min_duration_s, rule.recover_s, rule.cooldown_s
-    )
+    return rule if budget is None else msgspec.structs.replace(rule, false_alarms=budget)
 
 
 def calibrated(surprise: Floats, tail: Tail) -> Floats:

@@ -18,12 +18,18 @@ def anomaly_score(said: Said, *, quiet: int = 0) -> Floats:
     two scores, and needs nothing of later rows.
 
     Where nothing is known the last score stands, 0 before the first: a missing sample neither
-    alarms nor ends an alarm. With `quiet` a score counts only if it is higher than all of so many
-    rows before it, and is 0 else: said once, then only if it gets worse.
+    alarms nor ends an alarm. With `quiet` a score counts only if it is news, and is 0 else: by the
+    method's own measure where it has one, or higher than all of so many rows before it.
     """
-    score = held(said.score)
-    score = np.round(score / (score + max(said.threshold, TINY)), DIGITS)
+    if quiet and said.told is not None:
+        return _shared(said.told, said.threshold)
+    score = _shared(held(said.score), said.threshold)
     return _news(score, quiet) if quiet else score
+
+
+def _shared(score: Floats, threshold: float) -> Floats:
+    shared: Floats = np.round(score / (score + max(threshold, TINY)), DIGITS)
+    return shared
 
 
 def onsets(is_on: Bools) -> Bools:

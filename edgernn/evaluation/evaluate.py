@@ -36,6 +36,8 @@ class ScoredTrack:
     """(T, C) in sensor units."""
     is_on: NDArray[np.bool_]
     """(T,) whether the alarm is on."""
+    threshold: NDArray[np.float64]
+    """(T,) the score at which the alarm goes on, or went on."""
     edges: tuple[Edge, ...]
     """In sample times, as in alerts."""
     lag_s: float = 0.0
@@ -60,7 +62,7 @@ def _score_track(detector: Detector, card: Card, track: Track, limits: Limits) -
     edges: list[Edge] = []
     for piece in segments(track, period_s=card.period_s, max_gap_s=card.max_gap_s):
         score, contribution, expected = _run(detector, card, piece.x)
-        is_on = np.zeros(len(score), bool)
+        is_on, threshold = np.zeros(len(score), bool), np.zeros(len(score))
         if (edge := alarm.end(last_s)) is not None:
             edges.append(edge)
         alarm.reset()
@@ -69,9 +71,9 @@ def _score_track(detector: Detector, card: Card, track: Track, limits: Limits) -
         ):
             if (edge := alarm.update(time_s, value)) is not None:
                 edges.append(edge)
-            is_on[t] = alarm.is_on
+            is_on[t], threshold[t] = alarm.is_on, alarm.threshold
         last_s = float(piece.time_s[-1])
-        parts.append((piece, score, contribution, expected, is_on))
+        parts.append((piece, score, contribution, expected, is_on, threshold))
     pieces = [part[0] for part in parts]
     whole = Track(
         track.stream,
@@ -79,9 +81,17 @@ def _score_track(detector: Detector, card: Card, track: Track, limits: Limits) -
         np.concatenate([p.x for p in pieces]),
         None if track.label is None else np.concatenate([p.label for p in pieces]),
     )
-    score, contribution, expected, on = (np.concatenate([p[i] for p in parts]) for i in range(1, 5))
-    lag_s = card.delay * card.period_s
-    return ScoredTrack(whole, score, contribution, expected, on, tuple(edges), lag_s)
+    score, contribution, expected = (np.concatenate([p[i] for p in parts]) for i in range(1, 4))
+    return ScoredTrack(
+        whole,
+        score,
+        contribution,
+        expected,
+        is_on=np.concatenate([part[4] for part in parts]),
+        threshold=np.concatenate([part[5] for part in parts]),
+        edges=tuple(edges),
+        lag_s=card.delay * card.period_s,
+    )
 
 
 @torch.no_grad()

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from edgernn.alarm import Limits
 from edgernn.card import Card
 from edgernn.envelope import COLUMNS, pooled
 from edgernn.evaluation.curves import Ranking
@@ -27,6 +26,7 @@ from edgernn.report import (
     dates_of,
     plot_line,
     plot_score,
+    plot_threshold,
     shade,
 )
 
@@ -39,7 +39,7 @@ MOST_NAMES = 12
 HEAT_COLUMNS = 300
 
 
-def draw_stream(card: Card, scored: ScoredTrack, limits: Limits, *, columns: int = COLUMNS) -> str:
+def draw_stream(card: Card, scored: ScoredTrack, *, columns: int = COLUMNS) -> str:
     """One stream as SVG: every channel with what was expected, score, alarms and labels; long
     lines as envelopes of so many `columns`."""
     track, channels = scored.track, card.channels
@@ -56,7 +56,7 @@ def draw_stream(card: Card, scored: ScoredTrack, limits: Limits, *, columns: int
             plot_line(axes, track.time_s, track.x[:, c], columns=columns, color=BLUE, lw=0.6)
             unit = f"\n{channel.unit}" if channel.unit else ""
             axes.set_ylabel(f"{channel.name}{unit}", rotation=0, ha="right", va="center")
-        plot_score(rows[-1], track.time_s, scored.score, limits.enter)
+        plot_score(rows[-1], track.time_s, scored.score, scored.threshold)
         for axes in rows:
             _shade_faults(axes, scored, columns)
         shade(
@@ -83,9 +83,10 @@ def draw_stream(card: Card, scored: ScoredTrack, limits: Limits, *, columns: int
         return to_svg(figure)
 
 
-def draw_alarm(card: Card, scored: ScoredTrack, limits: Limits, rows: slice) -> str:
+def draw_alarm(card: Card, scored: ScoredTrack, rows: slice) -> str:
     """Some rows of a stream as SVG: the score, and how much of it each channel brings."""
     time_s, score = scored.track.time_s[rows], scored.score[rows]
+    threshold = scored.threshold[rows]
     names, parts = _parts(card, scored.contribution[rows] * score[:, None])
     with mpl.rc_context(SVG | {"svg.hashsalt": f"{scored.track.stream} {rows}"}):
         figure = Figure(figsize=(10.5, 1.9 + 0.24 * len(names)), layout="constrained")
@@ -93,7 +94,7 @@ def draw_alarm(card: Card, scored: ScoredTrack, limits: Limits, rows: slice) -> 
             2, 1, sharex=True, height_ratios=[1.3, 0.24 * len(names) + 0.1]
         )
         plot_line(above, time_s, score, color=BLUE, lw=0.9)
-        above.axhline(limits.enter, color=RED, lw=1, ls="--", label=f"threshold {limits.enter:.1f}")
+        plot_threshold(above, time_s, threshold)
         shade(above, time_s, scored.is_on[rows], colour=RED, label="alarm on", alpha=0.2)
         above.set_ylim(bottom=0)
         above.set_ylabel("score", rotation=0, ha="right", va="center")
@@ -107,7 +108,7 @@ def draw_alarm(card: Card, scored: ScoredTrack, limits: Limits, rows: slice) -> 
             heat.T,
             cmap="OrRd",
             vmin=0.0,
-            vmax=max(limits.enter, float(np.nanmax(heat, initial=0.0))),
+            vmax=max(float(threshold.max()), float(np.nanmax(heat, initial=0.0))),
             rasterized=True,
         )
         below.set_yticks(np.arange(len(names)) + 0.5, names)

@@ -148,7 +148,7 @@ def _stream(one: Evaluation, scored: ScoredTrack, *, among: int) -> StreamShown:
         if on in highest
     ]
     columns = min(max(MOST_COLUMNS // (among * len(one.card.channels)), COLUMNS // 4), COLUMNS)
-    picture = draw_stream(one.card, scored, one.limits, columns=columns)
+    picture = draw_stream(one.card, scored, columns=columns)
     return StreamShown(scored.track.stream, picture, alarms, len(spans) - len(alarms))
 
 
@@ -171,7 +171,7 @@ def _alarm(
         peak=peak,
         verdict=verdict,
         blamed=_blamed(one.card, scored, _rows(scored, on_s, off_s)),
-        picture=draw_alarm(one.card, scored, one.limits, around),
+        picture=draw_alarm(one.card, scored, around),
     )
 
 

@@ -5,6 +5,7 @@ from edgernn.nets.classifier import Classifier
 from edgernn.nets.detector import Detector
 from edgernn.nets.forecaster import ForecastConfig, Forecaster
 from edgernn.nets.heads import HeadConfig
+from edgernn.nets.level_judge import LevelsConfig
 from edgernn.nets.model import Model
 from edgernn.nets.networks import NETWORKS, NetworkConfig
 
@@ -16,6 +17,7 @@ __all__ = [
     "ForecastConfig",
     "Forecaster",
     "HeadConfig",
+    "LevelsConfig",
     "Model",
     "NetworkConfig",
 ]

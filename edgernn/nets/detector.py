@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from edgernn.card import KNOTS, OUTPUTS, Tail
 from edgernn.nets.adapt import AdaptConfig, Adapter
 from edgernn.nets.heads import HEADS, Head, HeadConfig, gaussian_nll, split
+from edgernn.nets.level_judge import LevelJudge, LevelsConfig
 from edgernn.nets.model import LARGEST_INPUT, Model, Modules
 from edgernn.nets.networks import NetworkConfig
-from edgernn.nets.views import LARGEST_RESIDUAL, Judge
+from edgernn.nets.views import LARGEST_RESIDUAL, Judge, View
 from edgernn.nets.windows import Delay
 
 LARGEST_WAITING = 1e6
@@ -35,6 +36,7 @@ class Detector(Model):
         network: NetworkConfig,
         head: HeadConfig | None = None,
         adapt: AdaptConfig | None = None,
+        levels: LevelsConfig | None = None,
         *,
         span: int,
         seed: int,
@@ -60,27 +62,39 @@ class Detector(Model):
         self.adapting = tuple(adapters)
         """Kinds of head that an adapter learns on of, in the order of `adapters`."""
         self.adapters = Modules[Adapter](adapters.values())
-        self.judges = Modules[Judge](Judge(self.channels, span) for _ in heads)
+        if levels is None or not levels.is_on:
+            self.judges = Modules[Judge](Judge(self.channels, span) for _ in heads)
+            self.levels = Modules[LevelJudge]()
+        else:
+            self.judges = Modules[Judge]()
+            self.levels = Modules([LevelJudge(self.channels, levels, heads=len(heads))])
         self.calibration = TailScores(len(self.view_names))
 
     @property
     def view_names(self) -> tuple[str, ...]:
         """In the order of the calibration's tails, such as "forecast.sample"."""
-        return tuple(
-            f"{kind}.{view.name}"
-            for kind, judge in zip(self.kinds, self.judges, strict=True)
-            for view in judge.views
-        )
+        return tuple(f"{name}.{view.name}" for name, view in self._views)
+
+    @property
+    def _judging(self) -> tuple[tuple[str, Judge | LevelJudge], ...]:
+        """A judge for each head under the name of its kind, or one of levels for all."""
+        names = self.kinds if self.judges else ("levels",)
+        return tuple(zip(names, (*self.judges, *self.levels), strict=True))
+
+    @property
+    def _views(self) -> tuple[tuple[str, View], ...]:
+        return tuple((name, view) for name, judge in self._judging for view in judge.views)
 
     @property
     def state_shapes(self) -> Mapping[str, tuple[int, ...]]:
         shapes = dict(self.network.state_shapes)
-        parts: list[tuple[str, Adapter | Delay | Head | Judge]] = [("target", self.target)]
+        parts: list[tuple[str, Adapter | Delay | Head | Judge | LevelJudge]]
+        parts = [("target", self.target)]
         for kind, head, wait in zip(self.kinds, self.heads, self.waits, strict=True):
             parts += [(kind, head), (f"{kind}.wait", wait)]
         for kind, adapter in zip(self.adapting, self.adapters, strict=True):
             parts.append((f"{kind}.adapt", adapter))
-        parts += zip(self.kinds, self.judges, strict=True)
+        parts += self._judging
         for name, part in parts:
             shapes |= {f"{name}.{state}": shape for state, shape in part.state_shapes.items()}
         return shapes
@@ -131,6 +145,14 @@ class Detector(Model):
         there = [torch.where(observed > 0, one, torch.nan) for one in parts]
         return torch.stack(there, dim=-2), (*following, *state[len(following) :])
 
+    def gathered(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What its levels follow (T, N, inputs·C), NaN where missing; next states."""
+        z, observed, said, features, following = self._say(*self.scaled(x), state)
+        errors, _, after = self._errors(z, observed, said, features, state[len(following) :])
+        following = (*following, *after)
+        (judge,) = self.levels
+        return judge.gathered(z, errors, observed), (*following, *state[len(following) :])
+
     def loss(
         self, x: Tensor, hidden: Tensor, *state: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
@@ -170,8 +192,7 @@ class Detector(Model):
 
     def _totals(self, surprise: list[Tensor]) -> Tensor:
         """Each view's surprise of the whole sample (T, N, K)."""
-        left = iter(surprise)
-        totals = [view.total(next(left)) for judge in self.judges for view in judge.views]
+        totals = [view.total(one) for (_, view), one in zip(self._views, surprise, strict=True)]
         return torch.cat(totals, dim=-1)
 
     def _look(
@@ -183,8 +204,11 @@ class Detector(Model):
         following = (*following, *after)
         surprise: list[Tensor] = []
         left = iter(state[len(following) :])
-        for judge, r in zip(self.judges, errors, strict=True):
-            seen, after = judge(r, observed, *islice(left, len(judge.state_shapes)))
+        given: list[tuple[Tensor, ...]] = [(r, observed) for r in errors]
+        if self.levels:
+            given = [(one.gathered(z, errors, observed),) for one in self.levels]
+        for (_, judge), one in zip(self._judging, given, strict=True):
+            seen, after = judge(*one, *islice(left, len(judge.state_shapes)))
             surprise += seen
             following += after
         return surprise, observed, mean * self.scale + self.centre, following

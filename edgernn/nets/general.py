@@ -22,6 +22,10 @@ TINY = 1e-6
 """Of squares of surprise: below, no channel is to blame more than another."""
 VIEWS = 2 * levels.SCALES
 """Level and time of day at every scale."""
+ACCEPTED = 20_000.0
+"""Samples of one excursion after which its guard begins to open; after twice as many all is learnt
+alike, for what has been so for so long is how it is now. With 5,000, VUS-PR on SMD was 0.435 in
+place of 0.544."""
 
 
 class General(Exportable):
@@ -89,15 +93,17 @@ def state_shapes(channels: int) -> Mapping[str, tuple[int, ...]]:
 
 def step(x: Floats, states: Sequence[Floats]) -> tuple[Sequence[Floats], Sequence[Floats]]:
     """x (N, C), states (N, …) → score (N,), contribution and expected (N, C); next states."""
-    moments, length, count, of_day, table, counts = states
-    seen, u, known, level, moments = levels.step(x, moments)
-    of_the_day, count, of_day, table = days.step(seen, length, count, of_day, table)
+    moments, day, count, of_day, table, counts = states
+    length = counts[..., ranking.BINS :].mean(1, keepdims=True)  # (N, 1, 1) of the excursion
+    guarded = np.clip(2 - length * np.float32(1 / ACCEPTED), 0, 1)
+    seen, u, known, level, moments = levels.step(x, moments, guarded=guarded)
+    of_the_day, count, of_day, table = days.step(seen, day, count, of_day, table)
     surprise, blame = pooled(np.concatenate([u, of_the_day], axis=1), known)
     y, counts = ranking.step(surprise, known.max(1, keepdims=True), counts)
     y = y * y
     score = np.sqrt(np.sqrt((y * y).mean(1)))
     score = np.where(seen.is_there.any((1, 2)), score, np.float32(np.nan))
-    return (score, blame, level), (moments, length, count, of_day, table, counts)
+    return (score, blame, level), (moments, day, count, of_day, table, counts)
 
 
 def pooled(u: Floats, known: Floats) -> tuple[Floats, Floats]:

@@ -80,7 +80,12 @@ def follow(
 
 
 def step(
-    x: Floats, state: Floats, spans: Sequence[float] = SPANS, *, unguarded: float = UNGUARDED
+    x: Floats,
+    state: Floats,
+    spans: Sequence[float] = SPANS,
+    *,
+    guarded: Floats | None = None,
+    unguarded: float = UNGUARDED,
 ) -> tuple[Reading, Floats, Floats, Floats, Floats]:
     """The level view of all channels, each by itself.
 
@@ -89,15 +94,16 @@ def step(
 
         judged:  r = x − m, at most 100 standard deviations of the shortest scale
                  f += max(1/W, 1/(n+1)) · (r − f),  u = |f| / (√v + floor)
-        guard:   γ = 1 / (1 + (u/2)³), 1 while n < 400
+        guard:   γ = 1 / (1 + g · (u/2)³), 1 while n < 400
         learnt:  m += max(1/5000, 1/(n+1)) · γ · r
                  v += max(1/10000, 1/(n−4)) · γ · (f² − v), from n = 6 on
 
     A missing channel keeps what it knows and is not surprising.
 
-    x (N, C) in sensor units, NaN = missing; state (N, rows, C) → the sample as other views take it,
-    surprise u in standard deviations (N, K, C), 1 where it is known (N, C), the level before the
-    sample (N, C) in sensor units, next state.
+    x (N, C) in sensor units, NaN = missing; state (N, rows, C); guarded g (N, 1, 1) from 1 to 0,
+    where all is learnt alike, None = 1; unguarded: first samples of which that is true → the
+    sample as other views take it, surprise u in standard deviations (N, K, C), 1 where it is known
+    (N, C), the level before the sample (N, C) in sensor units, next state.
     """
     scales = len(spans)
     n, origin, m, f, v = np.split(state, [1, 2, 2 + scales, 2 + 2 * scales], axis=1)
@@ -115,7 +121,10 @@ def step(
     known = seen.is_there * is_settled.astype(np.float32)
     u = np.abs(now) / deviation * known
     ratio = u * np.float32(1 / GUARD)
-    guard = one / (one + np.where(n < unguarded, 0, ratio * ratio * ratio))
+    cube = ratio * ratio * ratio
+    if guarded is not None:
+        cube = cube * guarded
+    guard = one / (one + np.where(n < unguarded, 0, cube))
     pace = seen.is_learnt * guard  # (N, K, C)
     learnt = m + np.maximum(seen.rate, np.float32(1 / LEVEL_MEMORY)) * pace * r
     settling = one / np.maximum(n - np.float32(SKIPPED - 1), one)

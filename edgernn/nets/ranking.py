@@ -4,9 +4,9 @@ A histogram of the logarithm of past surprise, which forgets slowly, and a Paret
 was seen. Samples of one long excursion count about once together: else an anomaly that lasts
 teaches the histogram that it is normal.
 
-Everything is continuous in the surprise, also what is learnt from it: a sample is shared between
-two bins, the tail begins between bins, an excursion begins by degrees. So two engines whose sums
-differ in the last bit go on saying the same.
+Everything is continuous in the surprise, also what is learnt from it: at a border a sample is
+shared between two bins, the tail begins between bins, an excursion begins by degrees. So two
+engines whose sums differ in the last bit go on saying the same.
 """
 
 import math
@@ -40,6 +40,9 @@ LARGEST_EXPONENT = 60.0
 SOFTNESS = 1e-3
 """Share of all samples that an empty bin counts as where the tail begins: what a rounding error
 moves that point by is bounded."""
+EDGE = 0.04
+"""Width of a bin's border, in bins: within it a sample is shared between two. Shared wherever it
+is, it would leave half of itself above itself: on NAB that cost 0.3 of 65.0 and 2.6 of 58.5."""
 EXCURSION = 0.9, 1.1
 """Scores between which a sample begins to count as part of an excursion."""
 RECOVERY = 0.95
@@ -112,7 +115,8 @@ def step(s: Floats, known: Floats, state: Floats) -> tuple[Floats, Floats]:
     excursion = np.clip((y - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
     weight = known / (one + length)
     where = np.clip(g - np.float32(0.5), 0, BINS - 1)[..., None]
-    sample = np.maximum(one - np.abs(where - _BIN), 0)  # shared between two bins
+    sample = np.float32(0.5 + 0.5 / EDGE) - np.abs(where - _BIN) * np.float32(1 / EDGE)
+    sample = np.clip(sample, 0, 1)  # in one bin, or shared between two
     learnt = c + weight[..., None] * (sample - np.float32(1 / MEMORY) * c)
     going_on = excursion * (length + one - np.float32(RECOVERY) * length)
     longer = np.minimum(np.float32(RECOVERY) * length + going_on, np.float32(MOST_COUNTED))

@@ -1,5 +1,5 @@
 """What adapts on the device must know of healthy data before: which directions features vary in,
-and how residuals usually behave."""
+how residuals usually behave, and the levels that streams begin with."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edgernn.nets.adapt import Adapter, guard_of, look_back
 from edgernn.nets.detector import Detector
+from edgernn.nets.levels import VARIANCE_MEMORY, follow
 from edgernn.recording import Track
 
 Floats = NDArray[np.float32]
@@ -27,6 +28,9 @@ through a piece that is shorter, at most."""
 SMALLEST_SHARE = 1e-4
 """Of the variance of the first direction: what varies less is not blown up to variance 1."""
 
+LONGEST_LESSON = int(5 * VARIANCE_MEMORY)
+"""Samples that levels begin with: those before would be forgotten to a hundredth."""
+
 
 @torch.no_grad()
 def settle(detector: Detector, pieces: Sequence[Track], *, warm_up: int) -> None:
@@ -40,6 +44,25 @@ def settle(detector: Detector, pieces: Sequence[Track], *, warm_up: int) -> None
         if adapter.waits is not None:
             _find_directions(detector, adapter, pieces, warm_up)
         _find_usual(adapter, [one[:, k] for one in r], warm_up)
+
+
+@torch.no_grad()
+def settle_levels(detector: Detector, pieces: Sequence[Track], *, warm_up: int) -> None:
+    """Give the levels of a trained detector what streams begin with, from healthy pieces whose
+    first `warm_up` samples do not count. All of it is learnt alike: it is known to be healthy."""
+    for judge in detector.levels:
+        shape = tuple(judge.start.shape)
+        moments, left = np.zeros((1, *shape), np.float32), LONGEST_LESSON
+        lessons: list[Floats] = []
+        for piece in reversed(pieces):
+            x = piece.x[-(left + warm_up) :] if left else piece.x[:0]
+            if len(x) > warm_up:
+                lessons.insert(0, run_stream(detector.gathered, detector, x)[warm_up:])
+                left -= len(lessons[0])
+        for lesson in lessons:
+            spans = judge.levels.spans
+            *_, moments = follow(lesson[:, None], moments, spans, unguarded=math.inf)
+        judge.begin(moments[0])
 
 
 def run_counted(method: Method, detector: Detector, x: Floats, *, warm_up: int) -> list[Floats]:

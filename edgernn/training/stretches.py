@@ -26,6 +26,8 @@ class Stretches:
 
 MOST_TO_CALIBRATE = 1_000_000
 """Samples; calibration holds all of its part in memory, and more would not change a threshold."""
+BRIDGED = 60
+"""Periods of missing samples that are no end of a stretch."""
 BLOCK = 4096
 """Samples that are copied at a time."""
 
@@ -108,9 +110,9 @@ def split(recording: Recording, config: Config, spill: Spill = IN_MEMORY) -> Str
     return Stretches(*parts)
 
 
-def max_gap_s(recording: Recording, config: Config) -> float:
-    """Up to this, missing samples are bridged."""
-    return 60 * recording.period_s if config.max_gap_s is None else config.max_gap_s
+def max_gap_s(recording: Recording, config: Config, *, periods: int = BRIDGED) -> float:
+    """Up to this, missing samples are bridged; `periods`: where the configuration says nothing."""
+    return periods * recording.period_s if config.max_gap_s is None else config.max_gap_s
 
 
 def side_by_side(

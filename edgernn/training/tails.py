@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,25 @@ with n independent exceedances: with its scale unknown, an exponential tail's po
 is a Pareto of that shape, so a short recording gets a heavier tail."""
 
 
-def fit_tail(view: str, series: Sequence[NDArray[np.float64]]) -> Tail:
+class Prior(NamedTuple):
+    """What surprise is like before any is seen: exponential above an offset."""
+
+    offset: float
+    scale: float
+    samples: float
+    """Independent ones that it is worth."""
+
+
+def fit_tail(
+    view: str, series: Sequence[NDArray[np.float64]], *, prior: Prior | None = None
+) -> Tail:
     """Fit one view's tail to healthy surprise.
 
     `series`: one array (T,) per contiguous stretch, NaN where there was nothing to be surprised at.
     Peaks over threshold with a generalised Pareto tail, maximum likelihood (Coles 2001, ch. 4).
-    Raises EdgernnError if there is too little.
+    With a `prior` quantiles and the tail's mean excess are means of what was seen and of it,
+    weighted by independent samples, and the tail is exponential: of a short recording with long
+    clusters little more is known. Raises EdgernnError if there is too little.
     """
     surprise = np.concatenate([s[np.isfinite(s)] for s in series]) if series else np.empty(0)
     if len(surprise) < FEWEST_SAMPLES:
@@ -38,12 +52,19 @@ def fit_tail(view: str, series: Sequence[NDArray[np.float64]]) -> Tail:
         )
     share = float(np.clip(EXCEEDANCES / len(surprise), SMALLEST_SHARE, LARGEST_SHARE))
     probabilities = np.geomspace(0.5, share, KNOTS - 1)
-    knots = np.concatenate([[0.0], np.quantile(surprise, 1 - probabilities)])
-    knots = _strictly_rising(knots)
-    threshold = float(knots[-1])
+    quantiles = np.quantile(surprise, 1 - probabilities)
+    threshold = float(quantiles[-1])
     theta = extremal_index(series, threshold)
     excess = surprise[surprise > threshold] - threshold
-    shape, scale = _fit_pareto(excess, independent=theta * len(excess))
+    if prior is None:
+        shape, scale = _fit_pareto(excess, independent=theta * len(excess))
+    else:
+        trust = prior.samples / (prior.samples + theta * len(surprise))
+        expected = prior.offset - prior.scale * np.log(probabilities)
+        quantiles = (1 - trust) * quantiles + trust * expected
+        shape = SHAPE_RANGE[0]
+        scale = (1 - trust) * float(excess.sum()) / max(len(excess), 1) + trust * prior.scale
+    knots = _strictly_rising(np.concatenate([[0.0], quantiles]))
     return Tail(
         view=view,
         knots=tuple(float(knot) for knot in knots),

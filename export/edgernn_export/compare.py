@@ -113,7 +113,7 @@ Rows = list[tuple[str, float, float]]
 def _of_scores(
     run: Reference, true: Mapping[str, Floats], got: Mapping[str, Floats], quantization: str
 ) -> Rows:
-    limits = Limits.from_rule(run.card.alarm, run.card)
+    limits = Limits.from_rule(run.card.alarm, run.card).without_memory()
     a, b = true["score"], got["score"]
     level = limits.enter + CRITICAL_ABOVE  # beyond it only "critical" matters, not by how much
     unknown = np.isnan(a) != np.isnan(b)

@@ -98,7 +98,9 @@ def examine(exam: Exam, artefact: bytes, *, sample_by_sample: bool) -> Quality:
 
 
 def _of_scores(ours: Card, theirs: Card, pairs: Sequence[tuple[Piece, Floats, Floats]]) -> Quality:
-    limits, their_limits = (Limits.from_rule(card.alarm, card) for card in (ours, theirs))
+    limits, their_limits = (
+        Limits.from_rule(card.alarm, card).without_memory() for card in (ours, theirs)
+    )
     level = limits.enter + CRITICAL_ABOVE
     differences, gained, lost = [], 0, 0
     for piece, a, b in pairs:

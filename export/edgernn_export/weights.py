@@ -20,7 +20,7 @@ RECURRENT, BIAS = 2, 3
 """Which input of a recurrent node is multiplied by the state, and which is added."""
 FORECAST = "forecast"
 """The output of a forecaster."""
-EXACT = re.compile(r"calibration\.|adapters\.[^.]+\.learner\.")
+EXACT = re.compile(r"calibration\.|levels\.|adapters\.[^.]+\.learner\.")
 """What the names of matrices begin with that are no weights, and stay as they are: probabilities
 far out in the tail, and what is learnt over months, hang on their last digits."""
 AXIS = 1

@@ -5,7 +5,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
-from cards import make_card, make_limits
+from cards import make_card
 
 from edgernn.alarm import Edge
 from edgernn.card import Channel
@@ -33,7 +33,7 @@ def alert(
 ) -> Alert:
     expected = np.array([10.0, 20.0, 30.0, 40.0], np.float32)
     return made(
-        Edge(is_on=is_on, time_s=ONSET_S + after_s, onset_s=ONSET_S, score=score),
+        Edge(is_on=is_on, time_s=ONSET_S + after_s, onset_s=ONSET_S, score=score, threshold=5.0),
         top_channels(CARD, x, expected, np.array(contribution, np.float32)),
         stream=stream,
     )
@@ -45,13 +45,14 @@ def made(edge: Edge, parts: tuple[ChannelPart, ...], *, stream: str = "pump") ->
         parts,
         node="pi",
         stream=stream,
-        limits=make_limits(enter=5.0),
         model=Model("pump-v1", "abc"),
     )
 
 
 def test_an_alarm_that_a_gap_ended_is_not_called_back_to_normal() -> None:
-    ended = made(Edge(is_on=False, time_s=ONSET_S + 90, onset_s=ONSET_S, score=7.0), ())
+    ended = made(
+        Edge(is_on=False, time_s=ONSET_S + 90, onset_s=ONSET_S, score=7.0, threshold=5.0), ()
+    )
     assert ended.sentence == (
         "pump starts afresh after a gap, 1 min 30 s into an alarm, which ends unresolved."
     )

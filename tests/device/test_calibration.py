@@ -142,9 +142,27 @@ def test_any_text_is_a_budget_above_0_or_a_sentence(text: str) -> None:
         return
 
 
-@given(st.floats(0, 300))
-def test_the_leave_threshold_is_below_the_enter_threshold(enter: float) -> None:
-    assert enter / 2 <= leave_threshold(enter) <= enter
+@given(st.floats(0, 300), st.floats(0, 1000))
+def test_the_leave_threshold_is_below_the_enter_threshold(enter: float, samples: float) -> None:
+    assert enter / 2 <= leave_threshold(enter, recover_samples=samples) <= enter
+
+
+@pytest.mark.parametrize(("enter", "leave"), [(5.0, 4.0), (2.2, 1.477), (1.6, 1.477), (1.2, 1.2)])
+def test_the_leave_threshold_is_not_what_chance_reaches_while_an_alarm_recovers(
+    enter: float, leave: float
+) -> None:
+    found = leave_threshold(enter, recover_samples=30)
+    assert found == pytest.approx(leave, abs=1e-3)
+    if found > enter - 1:
+        assert (1 - 10**-found) ** 30 > 0.1  # of 30 healthy samples in a row
+
+
+@pytest.mark.parametrize(("asked", "leave"), [(2.0, 2.0), (0.5, 1.477), (9.0, 5.0)])
+def test_a_leave_threshold_that_is_asked_for_is_neither_chance_nor_above_the_other(
+    asked: float, leave: float
+) -> None:
+    found = leave_threshold(5.0, recover_samples=30, asked=asked)
+    assert found == pytest.approx(leave, abs=1e-3)
 
 
 @pytest.mark.parametrize(("min_duration_s", "samples"), [(0, 1), (0.1, 2), (0.25, 3), (0.3, 4)])

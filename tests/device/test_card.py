@@ -201,9 +201,18 @@ def test_a_card_that_makes_no_sense_says_what_is_wrong(changes: dict[str, Any], 
     assert refusal(encode_card(make_card(**changes))) == f"pump.onnx: damaged card: {what}"
 
 
-def test_a_new_detector_recovers_after_30_periods_and_is_quiet_for_60() -> None:
+def test_a_new_detector_recovers_after_30_periods_is_quiet_for_100_and_steered() -> None:
     rule = AlarmRule.for_period(0.5)
-    assert (rule.recover_s, rule.cooldown_s, rule.min_duration_s) == (15.0, 30.0, 0.0)
+    assert rule == AlarmRule(
+        "1/week", 0.0, recover_s=15.0, cooldown_s=0.0, quiet_s=50.0, steered=True
+    )
+
+
+def test_a_card_from_before_thresholds_steered_themselves_keeps_its_own() -> None:
+    card = msgspec.json.decode(encode_card(make_card()))
+    del card["alarm"]["steered"], card["alarm"]["quiet_s"]
+    rule = decode_card(msgspec.json.encode(card), where="old.onnx").alarm
+    assert (rule.steered, rule.quiet_s) == (False, 0.0)
 
 
 def test_channel_names_are_in_the_order_of_the_channels() -> None:

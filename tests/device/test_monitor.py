@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from samples import read_samples
 
 from edgernn.alarm import Limits
+from edgernn.steering import RISE
 from edgernn.times import format_time
 from edgernn_device.alert import Alert
 from edgernn_device.engine import Engine
@@ -223,12 +224,34 @@ def test_a_stream_says_that_it_is_warming_up(monitor: Monitor, healthy: Machine)
     assert state.since == iso(healthy.time_s[WARM_UP - 2])
 
 
-def test_a_long_gap_forgets_what_was_before(artefact: Path, healthy: Machine) -> None:
+def test_a_long_gap_forgets_what_was_before_but_for_the_threshold(
+    artefact: Path, healthy: Machine
+) -> None:
     gapped, fresh = make_monitor(artefact), make_monitor(artefact)
-    gapped.take(healthy.samples(stop=400))
+    before = gapped.take(healthy.samples(stop=400)).scores["a"]
     after = healthy.samples(start=400 + MAX_GAP, stop=700)
-    assert gapped.take(after).scores == fresh.take(after).scores
+    one, other = gapped.take(after).scores["a"], fresh.take(after).scores["a"]
+    assert (one.time, one.score) == (other.time, other.score)
+    assert one.threshold < before.threshold
     assert gapped.counts == {"gap": 1}
+
+
+def test_a_threshold_that_steers_itself_goes_on_after_a_restart(
+    artefact: Path, healthy: Machine
+) -> None:
+    text = '[alarm]\nfalse_alarms = "1/hour"\n'
+    first, second, through = (make_monitor(artefact, text=text) for _ in range(3))
+    first.take(healthy.samples(stop=400))
+    second.recall("a", first.remember("a"))
+    assert second.state_of("a") == first.state_of("a")
+    rest = healthy.samples(start=400, stop=600)
+    second.take(rest)
+    through.take(healthy.samples(stop=600))
+    earlier, later, same = (one.state_of("a").threshold for one in (first, second, through))
+    assert earlier is not None
+    assert later is not None
+    assert later == same
+    assert earlier - later == pytest.approx(RISE * 200 / 3600, abs=1e-3)  # 200 s of an hour
 
 
 def test_a_long_gap_warms_up_again(monitor: Monitor, healthy: Machine) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -26,8 +27,10 @@ from edgernn_export.benchmark.detectors import Ready, Trained, open_for, read_tr
 from edgernn_export.benchmark.streamed import fitted
 from edgernn_export.benchmark.work import answers
 
-OWN, ALL = "edgernn", "all"
-TRAINING_FILE = Path(edgernn.benchmark.__file__).with_name("detector.toml")
+ALL = "all"
+HERE = Path(edgernn.benchmark.__file__).parent
+TRAINED = {"edgernn": HERE / "detector.toml", "edgernn-levels": HERE / "levels.toml"}
+"""Training files that come along, by the names of their detectors."""
 QUIET = {"nab": 288}
 """Rows in which a score must be beaten to count again; NAB counts every row of an alarm."""
 
@@ -40,8 +43,9 @@ QUIET = {"nab": 288}
     "detectors",
     multiple=True,
     metavar="FILE.toml|NAME",
-    help=f"A training file, {OWN} (the one that comes along), {GENERAL} (which is not trained), a "
-    f"plain method ({', '.join(BASELINES)}), or {ALL} of these, which is the default. May be "
+    help=f"A training file, {' or '.join(TRAINED)} (those that come along), {GENERAL} (which is "
+    f"not trained), a plain method ({', '.join(BASELINES)}), or {ALL} of these, which is the "
+    "default. May be "
     "given again; the first one is drawn.",
 )
 @click.option("--artefact", type=PATH, help="A ready .onnx file for every series, drawn first.")
@@ -50,7 +54,8 @@ QUIET = {"nab": 288}
 @click.option(
     "--quiet",
     type=int,
-    help="Rows in which a score must be beaten to count again. Default: nab 288, else 0.",
+    help="Rows in which a score must be beaten to count again. Default: else 0; nab 288, and for "
+    "detectors their own quiet.",
 )
 @click.option("--table", "table_file", type=PATH, help="A .csv file for every figure of each file.")
 @click.option("--report", type=PATH, help="An .html file with a picture of each file.")
@@ -81,7 +86,7 @@ def benchmark(
         parse_budget(false_alarms, where="--false-alarms")
     if workers < 1:
         raise EdgernnError(f"--workers: expected 1 or more, got {workers}")
-    quiet = QUIET.get(name, 0) if quiet is None else quiet
+    is_own_quiet, quiet = quiet is None, QUIET.get(name, 0) if quiet is None else quiet
     if quiet < 0:
         raise EdgernnError(f"--quiet: expected 0 or more rows, got {quiet}")
     for path, suffix in ((table_file, ".csv"), (report, ".html")):
@@ -93,6 +98,8 @@ def benchmark(
         if made is not None:
             check_is_writable(make_folder(made))
     said = _ask_all(methods, corpus, workers=min(workers, os.cpu_count() or 1))
+    if not is_own_quiet:
+        said = [[replace(one, told=None) for one in of_all] for of_all in said]
     known = len(corpus.series)
     rows: list[Row] = []
     for method, of_all in zip(methods, said, strict=True):
@@ -121,7 +128,7 @@ def _methods(
     """In the order asked for, an artefact first; all that come along if nothing is asked for."""
     methods: list[Method] = [] if artefact is None else [Ready(artefact.stem, artefact, budget)]
     for asked in detectors or (() if methods else (ALL,)):
-        for word in (OWN, GENERAL, *BASELINES) if asked == ALL else (asked,):
+        for word in (*TRAINED, GENERAL, *BASELINES) if asked == ALL else (asked,):
             methods.append(_method(word, budget, keep))
     names = [method.name for method in methods]
     if twice := sorted({one for one in names if names.count(one) > 1}):
@@ -134,13 +141,13 @@ def _method(word: str, budget: str | None, keep: Path | None) -> Method:
         return Plain(word, budget)
     if word == GENERAL:
         return Ready(GENERAL, GENERAL_FILE, budget)
-    if word != OWN and Path(word).suffix != ".toml":
+    path = TRAINED.get(word, Path(word))
+    if path.suffix != ".toml":
         raise EdgernnError(
-            f"--detector: expected a .toml file, {ALL}, {OWN}, {GENERAL} or one of "
+            f"--detector: expected a .toml file, {ALL}, {', '.join(TRAINED)}, {GENERAL} or one of "
             f'{", ".join(BASELINES)}; got "{word}"'
         )
-    path = TRAINING_FILE if word == OWN else Path(word)
-    name = OWN if word == OWN else path.stem
+    name = word if word in TRAINED else path.stem
     return Trained(name, read_training_file(path), budget, keep=keep and keep / name)
 
 

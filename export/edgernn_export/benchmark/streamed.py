@@ -5,17 +5,18 @@ blocks, which by chunk invariance is the same as one by one.
 """
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgernn.alarm import Alarm, Limits
+from edgernn.alarm import Alarm, Limits, quiet_bar
 from edgernn.benchmark.method import Said, rising_times
 from edgernn.benchmark.series import Series
 from edgernn.calibration import parse_budget
-from edgernn.card import AlarmRule, Card
+from edgernn.card import Card
 from edgernn.errors import EdgernnError
 from edgernn_device.engine import Engine
 from edgernn_device.monitor import LONGEST_CHUNK
@@ -59,6 +60,9 @@ def stream_through(engine: Engine, series: Series, *, budget: str | None) -> Sai
         is_on=is_on[place],
         asked_per_s=parse_budget(rule.false_alarms),
         parts=parts[place],
+        told=news(_about(steps, card.delay), score, steps.starts, quiet_s=rule.quiet_s)[place]
+        if rule.quiet_s
+        else None,
     )
 
 
@@ -73,14 +77,11 @@ def fitted(card: Card, series: Series) -> Card:
             f"{card.name} has {len(card.channels)} channels, the file {len(series.channels)}"
         )
     times = series.period_s / card.period_s
-    alarm = AlarmRule(
-        card.alarm.false_alarms,
-        card.alarm.min_duration_s * times,
-        card.alarm.recover_s * times,
-        card.alarm.cooldown_s * times,
-    )
     return msgspec.structs.replace(
-        card, period_s=series.period_s, max_gap_s=card.max_gap_s * times, alarm=alarm
+        card,
+        period_s=series.period_s,
+        max_gap_s=card.max_gap_s * times,
+        alarm=card.alarm.stretched(times),
     )
 
 
@@ -100,6 +101,21 @@ def steps_of(series: Series, card: Card) -> Steps:
         tuple(i for i, step in enumerate(steps) if step.is_fresh),
         np.array(place),
     )
+
+
+def news(
+    time_s: Sequence[float], score: Floats, starts: Collection[int], *, quiet_s: float
+) -> Floats:
+    """Scores (S,) that are news, 0 else: what an alarm would say that goes on at any score and is
+    over at once. `starts`: where the stream, and the quiet, begins afresh."""
+    told, last, last_s, fresh = np.zeros(len(score)), 0.0, -np.inf, frozenset(starts)
+    for step, (at_s, value) in enumerate(zip(time_s, score.tolist(), strict=True)):
+        if step in fresh:
+            last = 0.0
+        if value > quiet_bar(last, at_s - last_s, quiet_s):  # NaN is no news
+            told[step] = last = value
+            last_s = at_s
+    return told
 
 
 def _run(engine: Engine, steps: Steps, card: Card) -> tuple[Floats, Floats]:
@@ -123,10 +139,18 @@ def _run(engine: Engine, steps: Steps, card: Card) -> tuple[Floats, Floats]:
 def _alarmed(limits: Limits, steps: Steps, score: Floats, *, delay: int) -> NDArray[np.bool_]:
     """(S,) whether the alarm is on, after each step."""
     alarm, is_on, fresh = Alarm(limits), np.zeros(len(score), bool), set(steps.starts)
-    about_s = np.concatenate([steps.time_s[:delay], steps.time_s])  # of what a score is about
-    for step, (time_s, value) in enumerate(zip(about_s, score.tolist(), strict=False)):
+    about_s = _about(steps, delay)
+    for step, (time_s, value) in enumerate(zip(about_s, score.tolist(), strict=True)):
         if step in fresh:
+            alarm.end(time_s)
             alarm.reset()
-        alarm.update(float(time_s), value)
+        alarm.update(time_s, value)
         is_on[step] = alarm.is_on
     return is_on
+
+
+def _about(steps: Steps, delay: int) -> list[float]:
+    """(S,) the times of what scores are about; the first ones, which speak of nothing yet, have
+    their own."""
+    about_s = np.concatenate([steps.time_s[:delay], steps.time_s])[: len(steps.time_s)]
+    return [float(time_s) for time_s in about_s]

@@ -57,7 +57,7 @@ def _onnx_levels(x, state, spans):  # type: ignore[no-untyped-def]  # traced by 
 
 
 def step(
-    sample: Any, state: Any, spans: Sequence[float] = SPANS
+    sample: Any, state: Any, spans: Sequence[float] = SPANS, *, guarded: Any = None
 ) -> tuple[Reading, Any, Any, Any, Any]:
     """As `edgernn.nets.levels` writes it."""
     scales = len(spans)
@@ -78,6 +78,8 @@ def step(
     u = op.Mul(op.Div(op.Abs(now), deviation), known)
     ratio = op.Mul(u, number(1 / GUARD))
     cube = op.Mul(op.Mul(ratio, ratio), ratio)
+    if guarded is not None:
+        cube = op.Mul(cube, guarded)
     is_guarded = op.Less(n, number(UNGUARDED))
     pace = op.Div(seen.is_learnt, op.Add(op.Where(is_guarded, zero, cube), one))
     learnt = op.Mul(op.Mul(op.Max(seen.rate, number(1 / LEVEL_MEMORY)), pace), r)

@@ -7,6 +7,7 @@ import numpy as np
 
 from edgernn.nets.ranking import (
     BINS,
+    EDGE,
     EXCURSION,
     LARGEST,
     LARGEST_EXPONENT,
@@ -70,7 +71,8 @@ def step(s: Any, known: Any, state: Any) -> tuple[Any, Any]:
     weight = op.Div(known, op.Add(length, one))
     where = op.Clip(op.Sub(g, number(0.5)), zero, number(BINS - 1))
     away = op.Abs(op.Sub(where, number(ends - 1)))
-    learnt = op.Sub(op.Relu(op.Sub(one, away)), op.Mul(c, number(1 / MEMORY)))
+    there = op.Sub(number(0.5 + 0.5 / EDGE), op.Mul(away, number(1 / EDGE)))
+    learnt = op.Sub(op.Clip(there, zero, one), op.Mul(c, number(1 / MEMORY)))
     learnt = op.Add(c, op.Mul(weight, learnt))
     shorter = op.Mul(length, number(RECOVERY))
     going_on = op.Mul(excursion, op.Sub(op.Add(length, one), shorter))
