@@ -1,5 +1,6 @@
 """What goes on learning on the device: by hand, at its limits, and what it does to alarms."""
 
+import copy
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,10 +17,10 @@ from runners import NAMES, SPREAD, EngineRunner, healthy
 from edgernn.alarm import Limits
 from edgernn.config import Config, TrainingConfig
 from edgernn.nets import AdaptConfig, Detector, HeadConfig, NetworkConfig
-from edgernn.nets.adapt import LARGEST_FACTOR, NORMAL_UNREST, Paces, learn
+from edgernn.nets.adapt import LARGEST_FACTOR, LEVEL_PACE, NORMAL_UNREST, Paces, learn
 from edgernn.recording import Recording, Track
 from edgernn.run import Run, load_run, save_run
-from edgernn.training.train import train
+from edgernn.training.train import calibrate, train
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import build_artefact
 
@@ -35,7 +36,7 @@ def lessons(samples: int, seed: int, *, streams: int = 1) -> tuple[Floats, Float
     """φ (T, N, F) and normal residuals (T, N, C) that it says nothing of."""
     generator = np.random.default_rng(seed)
     phi = generator.standard_normal((samples, streams, SIZE)).astype(np.float32)
-    phi[..., 0] = 1
+    phi[..., 0] = LEVEL_PACE
     return phi, generator.standard_normal((samples, streams, CHANNELS)).astype(np.float32)
 
 
@@ -85,6 +86,7 @@ def test_it_learns_as_written_down_by_hand() -> None:
 
 def test_without_guard_and_forgetting_it_is_a_ridge_regression() -> None:
     phi, noise = lessons(300, 2)
+    phi[..., 0] = 1  # else what is learnt at first is more than the largest lesson
     truth = np.random.default_rng(3).normal(0, 0.5, (SIZE, CHANNELS))
     r = (phi @ truth + 0.1 * noise).astype(np.float32)
     paces = Paces(recent=0.1, floor=1.0, prior=0.02, forget=0.0, scale=0.0)
@@ -126,23 +128,24 @@ def test_nothing_is_learnt_of_a_missing_channel() -> None:
 
 def samples_until_normal(level: float, guard: float) -> int:
     """After how many samples a new level of so many standard deviations is within half of one."""
+    memory = int(LEVEL_PACE * MEMORY)  # so that a level is learnt in MEMORY
     phi, r = lessons(int(30 * MEMORY * guard / 5), 7)
     phi[..., 1:] = 0
-    *_, state = learnt(phi[:2000], r[:2000], guard=guard)
-    moved, _, _ = learnt(phi, r + level, state, guard=guard)
+    *_, state = learnt(phi[:2000], r[:2000], memory=memory, guard=guard)
+    moved, _, _ = learnt(phi, r + level, state, memory=memory, guard=guard)
     return int(np.argmax(moved[:, 0, 0] > level - 0.5))
 
 
 @pytest.mark.parametrize("level", [4.0, 8.0, 20.0])
-def test_a_new_level_becomes_normal_after_the_memory_times_the_guard(level: float) -> None:
-    """As docs/training.md says it: memory · guard · (ln(2·size) up to 5 standard deviations, and
-    for each 5 more one besides)."""
+def test_a_new_level_becomes_normal_after_a_fifth_of_memory_times_guard(level: float) -> None:
+    """As docs/training.md says it: memory / 5 · guard · (ln(2·size) up to 5 standard deviations,
+    and for each 5 more one besides)."""
     guard = 5.0
     times = np.log(2 * min(level, 5.0)) + max(level - 5.0, 0.0) / 5
     assert samples_until_normal(level, guard) == pytest.approx(MEMORY * guard * times, rel=0.35)
 
 
-def test_without_guard_a_new_level_is_learnt_in_the_memory() -> None:
+def test_without_guard_a_new_level_is_learnt_in_a_fifth_of_the_memory() -> None:
     assert samples_until_normal(4.0, 1.0) == pytest.approx(MEMORY * np.log(8), rel=0.35)
 
 
@@ -238,14 +241,31 @@ def test_a_slow_drift_raises_no_alarms_where_it_is_learnt_and_does_where_it_is_n
     assert share_above(ON, x) == 0
 
 
+def test_a_drift_too_fast_for_the_directions_is_learnt_by_the_levels() -> None:
+    x = drifted(2 * HOUR)
+    assert share_above(AdaptConfig(), x) > 0.02
+    assert share_above(ON, x) == 0
+
+
+def test_the_directions_are_learnt_in_the_memory_and_the_level_five_times_as_fast() -> None:
+    made = run(ON).detector
+    (adapter,) = made.adapters
+    regressors = adapter.regressors(torch.zeros(12))
+    assert regressors[0] == LEVEL_PACE
+    phi, r = lessons(20_000, 13)
+    *_, (_, _, a) = learnt(phi, r, guard=1.0)
+    weights = np.square([LEVEL_PACE, 1, 1, 1]) * np.diag(a[0, :, :SIZE])
+    np.testing.assert_allclose(MEMORY * weights, [LEVEL_PACE, 1, 1, 1], rtol=0.25)
+
+
 def shifted(x: Floats) -> None:
     """The level of a channel, by twenty times its noise."""
     x[..., 0] += 2 * SPREAD[0]
 
 
 def restless(x: Floats) -> None:
-    """A channel with four times its noise more."""
-    x[..., 0] += 0.4 * SPREAD[0] * np.random.default_rng(0).standard_normal(x.shape[:2])
+    """A channel with six times its noise more."""
+    x[..., 0] += 0.6 * SPREAD[0] * np.random.default_rng(0).standard_normal(x.shape[:2])
 
 
 @pytest.mark.parametrize("fault", [shifted, restless])
@@ -309,6 +329,16 @@ def test_a_stream_of_eight_channels_remembers_at_most_16_kb() -> None:
     everything = AdaptConfig(readout=True, scale=True, features=32)
     made = Detector(tuple("abcdefgh"), NetworkConfig(), None, everything, span=60, seed=0)
     assert 4 * sum(int(np.prod(shape)) for shape in made.state_shapes.values()) <= 16_384
+
+
+@pytest.mark.parametrize("adapt", [AdaptConfig(), ON])
+def test_calibrating_again_changes_nothing(adapt: AdaptConfig) -> None:
+    made = run(adapt)
+    pieces = made.healthy.tracks
+    again = calibrate(copy.deepcopy(made.detector), pieces, warm_up=made.card.warm_up)
+    for one, other in zip(made.card.tails, again, strict=True):
+        np.testing.assert_allclose(one.knots, other.knots, rtol=1e-3)
+        assert one.shape == pytest.approx(other.shape, abs=1e-3)
 
 
 def test_the_gradient_knows_nothing_of_it() -> None:

@@ -140,6 +140,12 @@ def test_a_value_out_of_range_is_refused_with_its_path(
     assert refusal(tmp_path, f"{RECORDING}[{table}]\n{line}\n").startswith(f"{table}.{expected}")
 
 
+def test_a_run_from_before_the_guard_was_raised_is_still_read(tmp_path: Path) -> None:
+    text = f"{RECORDING}[adapt]\nreadout = false\nmemory = 10000\nguard = 20.0\n"
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8")
+    assert not read_settings(tmp_path / "run.toml", Config).adapt.is_on
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [

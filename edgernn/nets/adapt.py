@@ -24,13 +24,20 @@ from edgernn.nets.windows import Delay, Lag
 
 Floats = NDArray[np.float32]
 
-MEMORY, GUARD, FEATURES = 10_000, 20.0, 16
+MEMORY, GUARD, FEATURES = 10_000, 100.0, 16
 """Defaults of `AdaptConfig`."""
+EARLIER_GUARD = 20.0
+"""The default before levels were learnt faster: runs that do not adapt say it as well."""
 LARGEST_BEFORE = 1e4
 """Standard deviations of a residual that is corrected: a level may wander far from where it was
 trained, and only infinities are kept out."""
 LARGEST_FEATURE = 5.0
 """Standard deviations of a feature on healthy data."""
+LEVEL_PACE = 5.0
+"""How many times faster than the directions each channel's level is learnt: what drifts is first of
+all a sensor's zero, and one number of a channel is known sooner than a direction of many features.
+A regressor that is this constant in place of 1 does it: its covariance settles at 1/(5 · memory),
+and 5² of that is the weight of a sample. No other regressor may be larger, nor this one."""
 LARGEST_LESSON = 5.0
 """Standard deviations of a residual that is learnt from."""
 LARGEST_FACTOR = 8.0
@@ -55,7 +62,8 @@ class AdaptConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     scale: bool = False
     """Whether each channel's spread follows its residuals."""
     memory: int = MEMORY
-    """Samples that it takes to learn what is new but not surprising, 100 to 1,000,000."""
+    """Samples that it takes to learn what is new but not surprising, 100 to 1,000,000: directions
+    of the features and scales; levels are learnt five times as fast."""
     guard: float = GUARD
     """How many times slower the surprising is learnt, 1 (as fast as all else) to 1000."""
     features: int = FEATURES
@@ -71,7 +79,8 @@ class AdaptConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError(f"features: expected 0–32, got {self.features}")
         if self.features != FEATURES and not self.readout:
             raise ValueError("features: only with readout = true")
-        if not self.is_on and (self.memory, self.guard) != (MEMORY, GUARD):
+        asked = self.memory != MEMORY or self.guard not in (GUARD, EARLIER_GUARD)
+        if asked and not self.is_on:
             raise ValueError(
                 "readout: expected true, or scale = true, beside memory or guard: nothing adapts"
             )
@@ -127,7 +136,7 @@ class Adapter(nn.Module):
         if waits is not None:
             size = 1 + min(config.features, width)
             self.register_buffer("basis", torch.zeros(width, size))
-            self.register_buffer("origin", -torch.eye(size)[0])  # the first regressor is 1
+            self.register_buffer("origin", -LEVEL_PACE * torch.eye(size)[0])  # the level's
             self.wait: Stateful = Lag(size) if waits == 1 else Delay(size, waits)
             shapes |= self.wait.state_shapes
         self.waiting = len(shapes)
@@ -150,7 +159,8 @@ class Adapter(nn.Module):
         return moved, r, (*waiting, *following)
 
     def regressors(self, features: Tensor) -> Tensor:
-        """features (…, width) → 1 and the directions they vary in, scaled to variance 1, (…, F)."""
+        """features (…, width) → `LEVEL_PACE` and the directions they vary in, scaled to variance 1,
+        (…, F)."""
         return (features @ self.basis - self.origin).clamp(-LARGEST_FEATURE, LARGEST_FEATURE)
 
     def span_directions(self, mean: NDArray[np.float64], basis: NDArray[np.float64]) -> None:

@@ -190,6 +190,7 @@ def _relate_views(detector: Detector, pieces: Sequence[Track], warm_up: int, rel
         rows = [_mean_product(r[:, i], r[:, i, [c]]) for c in range(channels)]
         covariance = np.array(rows) + SHRINKAGE * np.eye(channels)
         judge.relate(torch.from_numpy(covariance), relation)
+        judge.window.usual = torch.ones(channels)  # what was usual before is measured anew
 
     totals = _totals(detector, pieces, warm_up)
     seen = np.isfinite(np.concatenate(totals)[:, 0])
