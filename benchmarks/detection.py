@@ -16,7 +16,8 @@ def main() -> None:
     print(
         "As `edgernn benchmark` printed them (`make bench-nab` and so on); docs/benchmark.md says"
         " what the columns mean. All methods learn without labels, look at no later row, and have"
-        " the same decision stage and budget, 1/week."
+        " the same decision stage and budget, 1/week. The row of `general` is of later runs, with"
+        " thresholds that steer themselves and an alarm's own quiet; the others are from before."
     )
     for name, what in SETS.items():
         print(f"\n### {what}\n\n{(TABLES / f'{name}.md').read_text().strip()}")
