@@ -10,9 +10,11 @@ import errno
 import glob
 import hashlib
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -107,7 +109,8 @@ class Store:
 
         A file that cannot be read, is torn, or of another format or artefact is set aside under a
         name that says so, and a fresh one begun, or the one taken back that was set aside when it
-        was of this artefact; alerts that wait in a readable one are taken over. A full disk is no
+        was of this artefact; alerts that wait in a readable one are taken over, and leave it once
+        they are here: a crash in between repeats some rather than lose any. A full disk is no
         reason not to begin: `write` tries again. Raises StoreError if another process holds the
         file, or none may be made there.
         """
@@ -115,6 +118,10 @@ class Store:
         self.notes: list[str] = []
         """Sentences for the operator: what was set aside, and why."""
         self._model = model
+        self._waiting: list[Parcel] = []
+        """Alerts of files that were set aside, which could not be written into this one yet."""
+        self._sources: list[Path] = []
+        """Those of them that are to hold none any more when that is done."""
         self._open_connection: sqlite3.Connection | None = None
         try:
             self._open_connection = self._open_or_begin()
@@ -127,13 +134,15 @@ class Store:
         if self._open_connection is None:
             return Kept({}, [], [])
         try:
-            return self._read()
+            found = self._read()
         except DAMAGE as exc:
             if may_pass(exc):
                 self.notes.append(f"{self.path}: {exc}; what it holds stays there")
             else:
                 self.begin_anew(str(exc))
-            return Kept({}, [], [])
+            found = Kept({}, [], [])
+        parcels = {parcel.id: parcel for parcel in found.parcels + self._waiting}
+        return found._replace(parcels=list(parcels.values()))
 
     def memories_of(self, names: Iterable[str]) -> dict[str, bytes]:
         """Stream → its memory, of those that have one. Raises what `write` does, and
@@ -162,8 +171,10 @@ class Store:
 
     def write(self, change: Change) -> None:
         """All of it or nothing. Raises sqlite3.Error, as when the disk is full."""
-        self._connection.execute(f"PRAGMA synchronous={'FULL' if change.parcels else 'NORMAL'}")
-        with self._connection as db:  # commits, or rolls back
+        connection = self._connection
+        parcels = self._waiting + change.parcels
+        connection.execute(f"PRAGMA synchronous={'FULL' if parcels else 'NORMAL'}")
+        with connection as db:  # commits, or rolls back
             db.execute("BEGIN IMMEDIATE")
             if change.forgotten:  # first: it may be back
                 db.executemany("DELETE FROM stream WHERE name = ?", _each(change.forgotten))
@@ -172,8 +183,8 @@ class Store:
                     "INSERT OR REPLACE INTO stream VALUES (?, ?, ?)",
                     [(name, memory, crc32(memory)) for name, memory in change.memories.items()],
                 )
-            if change.parcels:
-                _put_outbox(db, change.parcels)
+            if parcels:
+                _put_outbox(db, parcels)
             if change.gone:
                 db.executemany("DELETE FROM outbox WHERE id = ?", _each(change.gone))
             if change.digests:
@@ -181,6 +192,8 @@ class Store:
                 db.execute(
                     "DELETE FROM recent WHERE n <= (SELECT max(n) FROM recent) - ?", (RECENT,)
                 )
+        if self._waiting:
+            self._have_taken_over()
 
     def set_poison_aside(self, topic: str, payload: bytes, why: str) -> None:
         """Keep a message that cannot be handled, for the owner. Raises sqlite3.Error."""
@@ -220,38 +233,74 @@ class Store:
         return self._open_connection
 
     def _open_or_begin(self) -> sqlite3.Connection:
-        waiting: list[Parcel] = []
         try:
             connection = _open(self.path)
-            if (why := self._why_not(connection)) is None:
-                return connection
-            with suppress(*DAMAGE):
-                waiting = _read_outbox(connection)
-            connection.close()
+            if (why := self._why_not(connection)) is not None:
+                if not why[0].startswith("of-"):  # those stay readable where they go
+                    with suppress(*DAMAGE):
+                        self._waiting += _read_outbox(connection)
+                connection.close()
         except DAMAGE as exc:
             if (refusal := _refusal(exc, self.path)) is not exc:
                 raise refusal from exc
             why = ("damaged", str(exc))
-        if why != EMPTY:
-            self._set_aside(*why)
-        connection = _open(self.path) if self._is_taken_back() else self._fresh()
-        if waiting:
-            with connection as db:
-                db.execute("BEGIN IMMEDIATE")
-                _put_outbox(db, waiting)
-            self.notes.append(f"{self.path}: {len(waiting)} waiting alert(s) taken over")
+        if why is not None:
+            if why != EMPTY:
+                self._set_aside(*why)
+            connection = self._fresh(is_made=self._is_taken_back())
+            self._prune()
+        self._take_over(connection)
         return connection
 
-    def _fresh(self) -> sqlite3.Connection:
+    def _fresh(self, *, is_made: bool = False) -> sqlite3.Connection:
+        """`is_made`: it lies there already."""
         try:
             connection = _open(self.path)
-            self._create(connection)
+            if not is_made:
+                self._create(connection)
         except sqlite3.Error as exc:
             refusal = _refusal(exc, self.path)
             raise (refusal if refusal is not exc else StoreError(f"{self.path}: {exc}")) from exc
-        if self.notes:
+        if self.notes and not is_made:
             self.notes.append(f"{self.path}: begun anew")
         return connection
+
+    def _take_over(self, connection: sqlite3.Connection) -> None:
+        """The alerts that wait in files set aside; `write` does, if it cannot be done now."""
+        self._sources = []
+        for aside in self._asides():
+            try:
+                with closing(_open(aside)) as other:
+                    found = _read_outbox(other)
+            except (StoreError, *DAMAGE) as exc:
+                self.notes.append(f"{aside}: {exc}; alerts that may wait there are not taken over")
+                continue
+            if found:
+                self._sources.append(aside)
+                self._waiting += found
+        if not self._waiting:
+            return
+        try:
+            connection.execute("PRAGMA synchronous=FULL")
+            with connection as db:
+                db.execute("BEGIN IMMEDIATE")
+                _put_outbox(db, self._waiting)
+        except DAMAGE as exc:
+            self.notes.append(f"{self.path}: {exc}; waiting alerts not taken over yet")
+        else:
+            self._have_taken_over()
+
+    def _have_taken_over(self) -> None:
+        """What is here now need not be where it was."""
+        self.notes.append(f"{self.path}: {len(self._waiting)} waiting alert(s) taken over")
+        self._waiting = []
+        for aside in self._sources:
+            try:
+                with closing(_open(aside)) as other:
+                    other.execute("DELETE FROM outbox")
+            except (StoreError, *DAMAGE) as exc:
+                self.notes.append(f"{aside}: {exc}; its alerts may come again")
+        self._sources = []
 
     def _why_not(self, connection: sqlite3.Connection) -> tuple[str, str] | None:
         """Why the file is to be set aside: a word for its new name, and the reason. `EMPTY` for one
@@ -288,45 +337,67 @@ class Store:
         connection.execute("COMMIT")
 
     def _set_aside(self, word: str, why: str) -> None:
-        """Under one name for each reason, so that repeats do not fill the disk."""
+        """Under one name for each reason, so that repeats do not fill the disk; but never over
+        another file of an artefact, which could not be taken back and may be the better one."""
         aside = self.path.with_name(f"{self.path.name}.{word}")
-        self.path.replace(aside)
-        self._remove_log()
+        if _OF.search(aside.name):
+            more = (aside.with_name(f"{aside.name}.{n}") for n in count(2))
+            aside = next(one for one in chain([aside], more) if not one.exists())
+        _move(self.path, aside)
         self.notes.append(f"{self.path}: {why}; set aside as {aside.name}")
-        others = sorted(
-            self.path.parent.glob(f"{glob.escape(self.path.name)}.of-*"),
-            key=lambda one: one.stat().st_mtime,
-        )
+
+    def _asides(self) -> list[Path]:
+        """Files of any artefact that were set aside, the oldest first."""
+        found = self.path.parent.glob(f"{glob.escape(self.path.name)}.of-*")
+        whole = [one for one in found if _OF.search(one.name)]
+        return sorted(whole, key=lambda one: one.stat().st_mtime)
+
+    def _prune(self) -> None:
+        """Keep the newest of others; one of this artefact's that could not be taken back stays."""
+        own = f"{self.path.name}.{_name_of(self._model)}"
+        others = [one for one in self._asides() if not one.name.startswith(own)]
         for oldest in others[:-MOST_SET_ASIDE]:
             oldest.unlink()
+            _remove_log(oldest)
             self.notes.append(f"{oldest}: removed, for {MOST_SET_ASIDE} newer ones are kept")
 
     def _is_taken_back(self) -> bool:
-        """Whether a file of this artefact was set aside, and is in its place again. Its alerts were
-        taken over when it was set aside, and are of no use any more."""
-        aside = self.path.with_name(f"{self.path.name}.{_name_of(self._model)}")
-        if not aside.exists():
-            return False
-        try:
-            with closing(_open(aside)) as connection:
-                if (why := self._why_not(connection)) is None:
-                    connection.execute("DELETE FROM outbox")
-                else:
-                    self.notes.append(f"{aside}: {why[1] or 'empty'}; not taken back")
-                    return False
-        except (StoreError, *DAMAGE) as exc:
-            self.notes.append(f"{aside}: {exc}; not taken back")
-            return False
-        aside.replace(self.path)
-        self._remove_log()
-        self.notes.append(f"{self.path}: taken back from {aside.name}: streams go on from there")
-        return True
+        """Whether a file of this artefact was set aside, and is in its place again."""
+        own = f"{self.path.name}.{_name_of(self._model)}"
+        for aside in sorted(one for one in self._asides() if one.name.startswith(own)):
+            try:
+                with closing(_open(aside)) as connection:
+                    why = self._why_not(connection)
+            except (StoreError, *DAMAGE) as exc:
+                self.notes.append(f"{aside}: {exc}; not taken back")
+                continue
+            if why is not None:
+                self.notes.append(f"{aside}: {why[1] or 'empty'}; not taken back")
+                continue
+            _move(aside, self.path)
+            note = f"taken back from {aside.name}: streams go on from there"
+            self.notes.append(f"{self.path}: {note}")
+            return True
+        return False
 
-    def _remove_log(self) -> None:
-        """Of the file that was in this one's place."""
-        for end in ("-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                self.path.with_name(self.path.name + end).unlink()
+
+_OF = re.compile(r"\.of-[0-9a-f]{12}(\.[0-9]+)?$")
+"""Ends the name of an artefact's file that is set aside; SQLite's own beside it go on."""
+
+
+def _move(source: Path, target: Path) -> None:
+    """With what SQLite could not yet bring from the log into the file; a log of another file's
+    would be taken for the target's own."""
+    _remove_log(target)
+    source.replace(target)
+    with suppress(FileNotFoundError):
+        source.with_name(f"{source.name}-wal").replace(target.with_name(f"{target.name}-wal"))
+    _remove_log(source)
+
+
+def _remove_log(path: Path) -> None:
+    for end in ("-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
 
 
 def may_pass(exc: Exception) -> bool:

@@ -1,6 +1,7 @@
 """What outlives the process: one file, one transaction, never half-used."""
 
 import errno
+import gc
 import os
 import sqlite3
 import subprocess
@@ -178,6 +179,72 @@ def test_files_that_were_set_aside_are_bounded(path: Path) -> None:
     asides = list(path.parent.glob("agent.db.of-*"))
     assert len(asides) == MOST_SET_ASIDE
     assert min(one.stat().st_mtime for one in asides) == 3
+
+
+def test_the_one_that_is_wanted_is_taken_back_though_it_is_the_oldest(path: Path) -> None:
+    for i in range(MOST_SET_ASIDE + 1):
+        written(path, Change(memories={"a": b"%d" % i}), model=f"m/{i}")
+        os.utime(path, (i, i))
+    assert kept(path, model="m/0").memories == {"a": b"0"}
+    assert len(list(path.parent.glob("agent.db.of-*"))) == MOST_SET_ASIDE
+
+
+def test_logs_left_beside_files_that_were_set_aside_are_not_counted(path: Path) -> None:
+    for i in range(MOST_SET_ASIDE + 1):
+        written(path, Change(memories={"a": b"%d" % i}), model=f"m/{i}")
+    for aside in list(path.parent.glob("agent.db.of-*")):
+        aside.with_name(f"{aside.name}-shm").touch()
+    assert kept(path, model="m/0").memories == {"a": b"0"}
+    store = Store(path, model="m/1")
+    assert not any("removed" in note for note in store.notes)
+    store.close()
+
+
+@pytest.mark.parametrize("moment", ["_fresh", "_take_over"])
+def test_alerts_outlive_a_start_that_ended_after_setting_aside(
+    path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(path, Change(parcels=ALERTS), model="m/x")
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, moment, lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Store(path, model="m/y")
+    gc.collect()  # the connection of a process that is no more
+    assert kept(path, model="m/y").parcels == ALERTS
+    written(path, Change(gone=[str(alert.id) for alert in ALERTS]), model="m/y")
+    assert kept(path, model="m/x").parcels == []  # nor twice
+
+
+def test_alerts_go_on_though_a_full_disk_does_not_let_them_be_taken_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        exc = sqlite3.OperationalError("database or disk is full")
+        exc.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise exc
+
+    written(path, Change(parcels=ALERTS), model="m/x")
+    with monkeypatch.context() as patched:
+        patched.setattr("edgernn_device.store._put_outbox", full)
+        store = Store(path, model="m/y")
+        assert store.read().parcels == ALERTS
+        assert f"{path}: database or disk is full; waiting alerts not taken over yet" in store.notes
+    store.write(Change(gone=["a0"]))
+    store.close()
+    assert kept(path, model="m/y").parcels == ALERTS[1:]
+    written(path, Change(gone=["a1", "a2", "a3"]), model="m/y")
+    assert kept(path, model="m/x").parcels == []
+
+
+def test_what_could_not_be_taken_back_for_a_moment_is_not_overwritten(path: Path) -> None:
+    written(path, Change(memories={"a": b"400 samples"}), model="m/x")
+    written(path, Change(memories={"a": b"1"}), model="m/y")
+    (aside,) = path.parent.glob("agent.db.of-*")
+    with closing(sqlite3.connect(aside)) as reader:
+        reader.execute("BEGIN IMMEDIATE")
+        written(path, Change(memories={"a": b"2"}), model="m/x")
+    written(path, Change(), model="m/y")
+    assert kept(path, model="m/x").memories == {"a": b"400 samples"}
 
 
 def test_a_file_of_another_format_is_set_aside(path: Path) -> None:
