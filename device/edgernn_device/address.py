@@ -19,6 +19,11 @@ PORTS = {"mqtt": 1883, "mqtts": 8883}
 """Schemes and their usual ports."""
 PROTOCOLS = ("3.1.1", "5")
 
+LONGEST_HOST = 253
+"""Bytes of a name in the DNS, without the dot at its end."""
+LONGEST_UNIX = 107
+"""Bytes of a socket's path on Linux, which ends it with another."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,7 +55,7 @@ class BrokerAddress(msgspec.Struct, frozen=True):
         Raises EdgernnError for anything else, and for a password in the address.
         """
         if text.startswith("unix:/"):
-            return cls(host="/" + text.removeprefix("unix:").lstrip("/"), port=0)
+            return cls(host=_socket_path(text), port=0)
         shape = "expected host, host:port, mqtt://host:port, mqtts://host:port or unix:/path"
         try:
             parts = urlsplit(text if "://" in text else f"mqtt://{text}")
@@ -185,4 +190,24 @@ def _port(parts: SplitResult) -> int:
 
 
 def _is_host(host: str) -> bool:
-    return bool(host) and host.isprintable() and not set(host) & set(" \\\"'<>@")
+    """Whether it could be looked up: what IDNA cannot encode would raise where it is."""
+    if not host.isprintable() or set(host) & set(" \\\"'<>@"):
+        return False
+    if len(host) > LONGEST_HOST + 1:
+        return False
+    try:  # labels of 1–63 bytes; none is empty but after a dot at the end
+        name = host.encode("idna")
+    except UnicodeError:
+        return False
+    return 0 < len(name.removesuffix(b".")) <= LONGEST_HOST
+
+
+def _socket_path(text: str) -> str:
+    path = "/" + text.removeprefix("unix:").lstrip("/")
+    if "\0" in path:
+        raise EdgernnError(f"broker address: a path has no NUL in it, got {text!r}")
+    if (size := len(os.fsencode(path))) > LONGEST_UNIX:
+        raise EdgernnError(
+            f"broker address: unix: expected a path of at most {LONGEST_UNIX} bytes, got {size}"
+        )
+    return path

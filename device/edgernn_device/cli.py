@@ -13,7 +13,7 @@ import msgspec
 
 from edgernn.errors import EdgernnError, Exit, ending_with
 from edgernn.layout import Columns
-from edgernn.settings import read_settings, to_settings, write_atomically
+from edgernn.settings import to_settings, write_atomically
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.logs import FORMATS, failures_as_lines, start_logging
 from edgernn_device.shipped import GENERAL, artefact_path
@@ -247,10 +247,10 @@ def _check(source: Path, said: dict[str, dict[str, Any]]) -> Exit:
 
 def _agent_config(source: Path, said: dict[str, dict[str, Any]]) -> Any:
     """The file's settings with what the command line says otherwise."""
-    from edgernn_device.config import AgentConfig
+    from edgernn_device.config import AgentConfig, read_agent_config
 
     if source.suffix == ".toml":
-        return _override(read_settings(source, AgentConfig), said)
+        return _override(read_agent_config(source), said)
     if source.suffix == ".onnx" or source.is_dir() or str(source) == GENERAL:
         return _override(AgentConfig(model=str(source)), said)
     raise EdgernnError(

@@ -11,6 +11,7 @@ import msgspec
 from edgernn.alarm import Limits
 from edgernn.card import AlarmRule, Binding, Card, Channel
 from edgernn.errors import EdgernnError
+from edgernn.settings import read_settings
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.folders import state_folder
 from edgernn_device.inbox import WHEN_FULL
@@ -28,6 +29,11 @@ from edgernn_device.trust import Trust
 DURABILITIES = ("checkpoint", "sample")
 LONGEST_BRIDGE = 10_000
 """Missing samples that one gap may be filled with: a wrong clock must not fill the memory."""
+
+
+def _check_path(key: str, text: str) -> None:
+    if "\0" in text:
+        raise ValueError(f"{key}: a path has no NUL in it, got {text!r}")
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +54,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def __post_init__(self) -> None:
         BrokerAddress.parse(self.address)
+        for name in ("password_file", "ca_file", "cert_file", "key_file"):
+            _check_path(name, getattr(self, name))
 
     def access(self, base: Path) -> Access:
         """Files are relative to `base`. Raises EdgernnError for what cannot be used."""
@@ -290,6 +298,10 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for name, (said, allowed) in choices.items():
             if said not in allowed:
                 raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {said!r}")
+        _check_path("model", self.model)
+        _check_path("store.path", self.store.path)
+        for i, key in enumerate(self.trusted_keys):
+            _check_path(f"trusted_keys[{i}]", key)
         for name, channel in self.channels.items():
             _check_channel(f"channels.{name}", channel)
 
@@ -438,6 +450,16 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def stale_after_s(self, card: Card) -> float:
         return self.input.stale_after_s or max(30 * card.period_s, 10.0)
+
+
+def read_agent_config(path: Path) -> AgentConfig:
+    """Raises EdgernnError as `read_settings` does, also for what Python's reader gives up at."""
+    try:
+        return read_settings(path, AgentConfig)
+    except RecursionError as exc:
+        raise EdgernnError(f"{path}: tables or lists are nested too deeply to be read") from exc
+    except ValueError as exc:
+        raise EdgernnError(f"{path}: a number has too many digits to be read: {exc}") from exc
 
 
 def _check_name(name: str, *, where: str) -> None:

@@ -1,7 +1,9 @@
 """What the next agent will need, tried while another runs, which it does not disturb."""
 
 import errno
+import os
 import socket
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,9 +22,9 @@ def rehearse(config: AgentConfig, running: AgentConfig, *, base: Path) -> None:
     if access.address.tls:
         access.tls_context()
     if config.metrics.listen and config.metrics.listen != running.metrics.listen:
-        check_can_listen(*config.metrics.endpoint)
+        _check_can_listen_in_place_of(running, *config.metrics.endpoint)
     file = _store_file(config, base)
-    if file != _store_file(running, base):
+    if not _is_one_file(file, _store_file(running, base)):
         check_can_be_held(file)
 
 
@@ -43,6 +45,21 @@ def check_can_listen(host: str, port: int) -> None:
     except OSError as exc:
         kind = PortTakenError if exc.errno == errno.EADDRINUSE else EdgernnError
         raise kind(f"metrics.listen: {host}, port {port}: {exc.strerror}") from exc
+
+
+def _check_can_listen_in_place_of(running: AgentConfig, host: str, port: int) -> None:
+    """A port that the running one holds comes free; that the address is ours is tried on any."""
+    is_held = running.metrics.listen and running.metrics.endpoint[1] == port
+    check_can_listen(host, 0 if is_held else port)
+
+
+def _is_one_file(one: Path, other: Path) -> bool:
+    """Also by another name of it: to open and close a file that is held lets go of it (POSIX)."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    with suppress(OSError):  # where one is not there, they are two
+        return one.samefile(other)
+    return False
 
 
 @ending_with(Exit.STATE)

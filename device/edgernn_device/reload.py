@@ -57,6 +57,9 @@ class Reload:
         except EdgernnError as exc:
             logger.error("not taken, the old one keeps running: %s", exc)  # noqa: TRY400 - a sentence
             return False
+        except Exception:  # a defect of ours must not end what runs
+            logger.exception("not taken, the old one keeps running")
+            return False
         logger.info("read again: taken")
         self.loaded, self.is_first = found, False
         return True

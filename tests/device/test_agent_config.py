@@ -10,13 +10,13 @@ from cards import CARD, make_card
 from edgernn.alarm import Limits
 from edgernn.card import AlarmRule, Card, Channel
 from edgernn.errors import EdgernnError
-from edgernn.settings import read_settings
 from edgernn_device.config import (
     AgentConfig,
     AlarmConfig,
     ChannelConfig,
     InputConfig,
     SensorsConfig,
+    read_agent_config,
 )
 from edgernn_device.sensors import NEVER, ChannelRule, SensorRule
 
@@ -24,7 +24,7 @@ from edgernn_device.sensors import NEVER, ChannelRule, SensorRule
 def read(folder: Path, text: str) -> AgentConfig:
     path = folder / "agent.toml"
     path.write_text(text, encoding="utf-8")
-    return read_settings(path, AgentConfig)
+    return read_agent_config(path)
 
 
 def refusal(folder: Path, text: str) -> str:
@@ -74,10 +74,59 @@ def test_a_value_out_of_range_is_refused_with_its_path(
     assert found == f"{table}.{line.split(maxsplit=1)[0]}: {expected}"
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a..b",
+        ".a",
+        ".",
+        "a" * 64,
+        f"mqtts://{'a' * 64}.de:1",
+        "ab." * 90,
+        "a\\u0000b",
+        "ü" * 63,
+        "unix:/" + "x" * 107,
+        "unix:/" + "ü" * 60,
+        "unix:/a\\u0000b",
+    ],
+)
+def test_a_broker_that_can_never_be_looked_up_is_refused(tmp_path: Path, address: str) -> None:
+    found = refusal(tmp_path, f'model = "a.onnx"\n[broker]\naddress = "{address}"\n')
+    assert found.startswith("broker address: ")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["a.b.", "a" * 63, "ab." * 84, "[::1]", "[fe80::1%eth0]:1", "größe.de", "unix:/" + "x" * 106],
+)
+def test_a_broker_that_could_be_looked_up_is_taken(tmp_path: Path, address: str) -> None:
+    assert read(tmp_path, f'model = "a.onnx"\n[broker]\naddress = "{address}"\n')
+
+
 @pytest.mark.parametrize("table", ["broker", "input", "sensors", "output", "alarm"])
 def test_an_unknown_key_is_refused_with_its_path(tmp_path: Path, table: str) -> None:
     found = refusal(tmp_path, f'model = "a.onnx"\n[{table}]\ncolour = 1\n')
     assert found.startswith(f"{table}: unknown key `colour`; expected ")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('model = "a\\u0000b"', "model: a path has no NUL in it"),
+        ('trusted_keys = ["k", "a\\u0000"]', "trusted_keys[1]: a path has no NUL in it"),
+        ('[store]\npath = "a\\u0000b"', "store.path: a path has no NUL in it"),
+        ('[broker]\nca_file = "a\\u0000b"', "broker.ca_file: a path has no NUL in it"),
+        (f"x = {'[' * 3000}{']' * 3000}", "tables or lists are nested too deeply"),
+        (f"max_model_mb = {'9' * 5001}", "a number has too many digits"),
+        (f"max_model_mb = {'9' * 4000}", "max_model_mb: Number out of range"),
+    ],
+    ids=["model", "key", "store", "certificate", "nested", "digits", "large"],
+)
+def test_what_no_reader_or_file_system_takes_is_refused_in_one_sentence(
+    tmp_path: Path, line: str, expected: str
+) -> None:
+    model = "" if line.startswith("model") else 'model = "a.onnx"\n'
+    assert refusal(tmp_path, f"{model}{line}\n").startswith(expected)
 
 
 def test_without_an_alarm_table_the_artefact_decides() -> None:

@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,6 +12,11 @@ import pytest
 from agents import PATIENCE_S, Listener, command, online, play
 from mosquitto import Mosquitto, free_port
 
+from edgernn.errors import EdgernnError
+from edgernn_device.config import AgentConfig, MetricsConfig, StoreConfig
+from edgernn_device.engine import Engine
+from edgernn_device.rehearsal import rehearse
+from edgernn_device.reload import Loaded, Reload
 from edgernn_device.store import Store
 
 PRODUCER = b"\x12\x01x"
@@ -64,9 +70,10 @@ def test_a_new_artefact_takes_the_place_of_the_old_in_the_same_process(
     [
         (None, "", "pump.onnx: "),
         (b"", "keepalive_s = 1\n", "keepalive_s: expected 2–65535, got 1"),
+        (b"", f"x = {'[' * 3000}{']' * 3000}\n", "agent.toml: tables or lists are nested too"),
         (b"", '[input]\nmap = { flwo = "a.b" }\n', "input.map.flwo: no such channel"),
     ],
-    ids=["torn artefact", "wrong file", "file of another artefact"],
+    ids=["torn artefact", "wrong file", "nested file", "file of another artefact"],
 )
 def test_what_is_wrong_is_said_and_the_old_one_keeps_running(
     tmp_path: Path,
@@ -174,3 +181,50 @@ def test_streams_go_on_where_only_the_file_has_changed(
         process.terminate()
         _, said = process.communicate(timeout=PATIENCE_S)
     assert "1 stream(s) go on where they ended" in said
+
+
+def test_a_defect_while_it_is_read_again_is_told_and_the_old_one_keeps_running(
+    artefact: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = [Loaded(AgentConfig(model="a"), Engine(artefact.read_bytes()))]
+    reload = Reload(found.pop, rehearse=lambda *_: None)
+    reload.ask()
+    assert not reload.is_due()  # nothing is left to pop: IndexError
+    assert "not taken, the old one keeps running" in caplog.text
+    assert "IndexError" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["link/agent.db", "state/../state/agent.db", "state/hard.db"])
+def test_another_name_of_the_store_in_use_is_taken_and_it_stays_held(
+    tmp_path: Path, name: str
+) -> None:
+    running = AgentConfig(model="a", store=StoreConfig(path="state/agent.db"))
+    program = (
+        "import sys; from pathlib import Path; from edgernn_device.store import Store\n"
+        "Store(Path(sys.argv[1]), model='m')"
+    )
+    path = tmp_path / "state" / "agent.db"
+    with closing(Store(path, model="m")):
+        (tmp_path / "link").symlink_to("state")
+        (tmp_path / "state" / "hard.db").hardlink_to(path)
+        rehearse(AgentConfig(model="a", store=StoreConfig(path=name)), running, base=tmp_path)
+        command_line = [sys.executable, "-c", program, str(path)]
+        second = subprocess.run(command_line, capture_output=True, text=True, check=False)
+        assert "another process holds it" in second.stderr
+
+
+def test_the_port_that_the_running_one_serves_metrics_at_may_be_served_at_another_address(
+    tmp_path: Path,
+) -> None:
+    def config(listen: str) -> AgentConfig:
+        metrics = MetricsConfig(listen=listen, allow_remote=True)
+        return AgentConfig(model="a", store=StoreConfig(path="agent.db"), metrics=metrics)
+
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        running = config(f"127.0.0.1:{port}")
+        rehearse(config(f"0.0.0.0:{port}"), running, base=tmp_path)
+        with pytest.raises(EdgernnError, match="Cannot assign requested address"):
+            rehearse(config(f"192.0.2.1:{port}"), running, base=tmp_path)
+        with pytest.raises(EdgernnError, match="Address already in use"):
+            rehearse(running, config(f"127.0.0.1:{port % 65_535 + 1}"), base=tmp_path)
