@@ -188,7 +188,7 @@ class Alarm:
             off_since_s=self._off_since,
             told=self._told,
             heard_s=self._heard_s,
-            offset=self._offset,
+            offset=self._offset if self.is_on or self._limits.steering is not None else None,
         )
 
     def recall(self, memory: AlarmMemory) -> None:
@@ -198,8 +198,12 @@ class Alarm:
             raise ValueError("an alarm of no time")
         if not 0 <= memory.told < math.inf:
             raise ValueError("an alarm that told no score")
+        if not math.isfinite(memory.offset or 0.0):
+            raise ValueError("an alarm whose threshold is no number")
         if self._limits.steering is not None:
             self._offset = self._limits.steering.kept(memory.offset)
+        elif memory.state in (AlarmState.ON, AlarmState.RECOVERING):
+            self._offset = memory.offset or 0.0  # what raised it also ends it
         self.state, self._peak, self._told = memory.state, memory.peak, memory.told
         self._since, self._onset, self._off_since, self._heard_s = times
 
@@ -297,5 +301,7 @@ class Alarm:
         """An alarm is over. Of false ones one in a thousand is critical: such a one is real, and
         costs the budget of false alarms nothing."""
         steering = self._limits.steering
-        if steering is not None and self._peak < self.threshold + CRITICAL_ABOVE:
+        if steering is None:
+            self._offset = 0.0
+        elif self._peak < self.threshold + CRITICAL_ABOVE:
             self._offset = steering.risen(self._offset)

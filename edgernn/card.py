@@ -8,7 +8,7 @@ from types import MappingProxyType
 import msgspec
 
 from edgernn.errors import EdgernnError
-from edgernn.times import DAY_S
+from edgernn.times import DAY_S, samples_of_a_day
 
 MOST_STATES = 4_000_000
 """Numbers that one stream may remember, 16 MB: more is no detector, and memory for many."""
@@ -197,7 +197,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             State(
                 one.name,
                 tuple(size or len(names) for size in one.shape),
-                one.initial * (DAY_S / period_s if one.in_days else 1.0),
+                one.initial * (samples_of_a_day(period_s) if one.in_days else 1.0),
             )
             for one in self.states
         ]

@@ -166,7 +166,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     training: TrainingConfig = TrainingConfig()
     score: ScoreConfig = ScoreConfig()
     alarm: AlarmRule | None = None
-    """None = 1 false alarm a week, recovered after 30 and quiet for 60 periods."""
+    """None = as `AlarmRule.for_period` has it."""
 
     def __post_init__(self) -> None:
         if self.period_s is not None and not 0 < self.period_s < math.inf:

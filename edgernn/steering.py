@@ -8,8 +8,6 @@ an alarm as the error. Nobody says which alarms were false, so real ones spend t
 for those far above the threshold: they say nothing of how well it is placed.
 """
 
-import math
-
 import msgspec
 
 RISE = 0.5
@@ -53,10 +51,5 @@ class Steering(msgspec.Struct, frozen=True):
         return min(offset + RISE, HIGHEST)
 
     def kept(self, offset: float | None) -> float:
-        """As it was written down; as at the start if nothing was. Raises ValueError for one that is
-        no number."""
-        if offset is None:
-            return self.start
-        if not math.isfinite(offset):
-            raise ValueError("an alarm whose threshold is no number")
-        return min(max(offset, self.lowest), HIGHEST)
+        """As it was written down; as at the start if nothing was."""
+        return self.start if offset is None else min(max(offset, self.lowest), HIGHEST)

@@ -14,6 +14,16 @@ LAST_S = 253402300800.0
 """The year 10000: from there on a time cannot be written as ISO 8601."""
 
 
+MOST_SAMPLES_A_DAY = 2.0**24
+"""A float32 counts no further."""
+
+
+def samples_of_a_day(period_s: float) -> float:
+    """1 where they are too many to be counted: then every sample is at the same time of day."""
+    samples = DAY_S / period_s
+    return samples if samples <= MOST_SAMPLES_A_DAY else 1.0
+
+
 def is_kept_time(time_s: float) -> bool:
     """Whether a time that was written down can be one: in the years 1970 to 9999, or none yet."""
     return time_s == -math.inf or 0 <= time_s < LAST_S

@@ -71,10 +71,10 @@ class Day:
             spread = (1 - w) * variance + w * beside[1]
         floor = max(1e-6 * abs(self.start + self.recent), 1e-3 * math.sqrt(self.around), 1e-9)
         deviation = math.sqrt(spread + 0.1 * self.usual) + floor
-        most = 100 * deviation if n > 5 else math.inf
+        most = 100 * deviation if n > 20 else math.inf
         r = min(max(x - expected, -most), most)
         u = [0.0, 0.0, 0.0]
-        if n > 5:
+        if n > 20:
             for k, span in enumerate((1, 4, 16)):
                 self.smooth[k] += max(1 / span, 1 / (n + 1)) * (r - self.smooth[k])
                 u[k] = abs(self.smooth[k]) / deviation

@@ -10,8 +10,9 @@ from runners import EngineRunner
 
 from edgernn.card import CARD_KEY, MOST_CHANNELS, Binding, decode_card
 from edgernn.errors import EdgernnError
+from edgernn.nets import ranking
 from edgernn.nets.checks import TorchRunner, check_chunk_invariance, check_same_detector
-from edgernn.nets.general import General
+from edgernn.nets.general import ACCEPTED, General
 from edgernn_device.engine import Engine
 from edgernn_device.golden import GOLDEN_KEY
 from edgernn_device.shipped import GENERAL_FILE
@@ -61,6 +62,28 @@ def test_one_file_serves_any_number_of_channels(channels: int) -> None:
     check_chunk_invariance(engine, x, [1, 2, 170, 460])
     said, _ = engine.run(x, engine.fresh(2))
     assert said["score"][450:470].max() > said["score"][420:450].max() + 0.5
+
+
+def test_a_long_excursion_of_one_view_opens_the_guard_alike() -> None:
+    engine = EngineRunner(Engine(SHIPPED, binding=Binding(("one",), 1.0)))
+    torch_runner = TorchRunner(General(1))
+    x = stream(600, 1)
+    _, states = torch_runner.run(x[:400], torch_runner.fresh(2))
+    states[-1][:, 0, ranking.BINS] = 2 * ACCEPTED
+    said, after = torch_runner.run(x[400:], states)
+    by_engine, after_engine = engine.run(x[400:], states)
+    np.testing.assert_allclose(by_engine["score"], said["score"], atol=1e-3)
+    np.testing.assert_allclose(after_engine[0], after[0], rtol=1e-3, atol=1e-3)
+
+
+def test_a_day_of_more_samples_than_can_be_counted_is_none() -> None:
+    def samples_of_a_day(period_s: float) -> float:
+        card = Engine(SHIPPED, binding=Binding(("one",), period_s)).card
+        (length,) = (one.initial for one in card.states if one.name == "state.day.length")
+        return length
+
+    assert samples_of_a_day(1.0) == 86_400
+    assert samples_of_a_day(0.001) == 1
 
 
 @pytest.mark.parametrize(

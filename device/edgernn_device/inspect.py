@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from edgernn.alarm import Limits
-from edgernn.card import AlarmRule, Card, Provenance, State
+from edgernn.card import Card, Provenance, State
 from edgernn_device.anatomy import Anatomy
 from edgernn_device.engine import Engine
 
@@ -210,14 +210,15 @@ def _task(card: Card) -> tuple[str, ...]:
     return (
         "  task       anomaly",
         f"  alarm      {limits} for {rule.false_alarms} false alarms; off "
-        f"below {limits.leave:.2f} for {rule.recover_s:g} s, then {_quiet(rule)}; minimum duration "
-        f"{rule.min_duration_s:g} s",
+        f"below {limits.leave:.2f} for {rule.recover_s:g} s, then {_quiet(limits)}; minimum "
+        f"duration {rule.min_duration_s:g} s",
         f"  proven     every score within {card.tolerance:g} of its source",
     )
 
 
-def _quiet(rule: AlarmRule) -> str:
-    parts = [f"quiet for {rule.cooldown_s:g} s"] if rule.cooldown_s or not rule.quiet_s else []
-    if rule.quiet_s:
-        parts.append(f"for {rule.quiet_s:g} s only what is half as high again")
+def _quiet(limits: Limits) -> str:
+    cooldown_s, quiet_s = limits.cooldown_s, limits.quiet_s
+    parts = [f"quiet for {cooldown_s:g} s"] if cooldown_s or not quiet_s else []
+    if quiet_s:
+        parts.append(f"for {quiet_s:g} s only what is half as high again")
     return ", ".join(parts)

@@ -54,9 +54,8 @@ def first_words(config: AgentConfig, engine: Engine) -> tuple[str, ...]:
     if not engine.card_of_file.any_channels:
         return ()
     budget = config.alarm.false_alarms or card.alarm.false_alarms
-    days = parse_budget("1/day")
     hint = "; --false-alarms 1/day, or alarm.false_alarms, hears more" * (
-        parse_budget(budget) < days
+        parse_budget(budget) < parse_budget("1/day")
     )
     return (
         f"channels {', '.join(card.channel_names)}, every {card.period_s:g} s",

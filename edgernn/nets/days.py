@@ -7,7 +7,15 @@ the first one was in does not matter to a table that begins empty.
 import numpy as np
 from numpy.typing import NDArray
 
-from edgernn.nets.levels import FLOOR, LARGEST_RESIDUAL, RELATIVE_FLOOR, SCALES, SPANS, smoothing
+from edgernn.nets.levels import (
+    FEWEST,
+    FLOOR,
+    LARGEST_RESIDUAL,
+    RELATIVE_FLOOR,
+    SCALES,
+    SPANS,
+    smoothing,
+)
 from edgernn.nets.readings import LARGEST_READING, MOST_COUNTED, Reading
 
 Floats = NDArray[np.float32]
@@ -29,8 +37,6 @@ USUAL_MOST = 16.0
 SETTLED = 50.0
 RECENT_MEMORY = 100.0
 """Samples of the recent level, which stands in for a bin that was never visited."""
-FEWEST = 5.0
-"""Samples of a channel before it surprises."""
 FLOOR_SHARE = 1e-3
 """Of the recent deviation: the least that surprise is measured by."""
 LARGEST_SQUARE = LARGEST_READING**2
@@ -52,7 +58,7 @@ def step(
 
         judged:  r = x − e, at most 100 standard deviations
                  f += max(1/W, 1/(n+1)) · (r − f),  u = |f| / (√(σₑ² + 0.1 g) + floor),
-                 from n = 6 on
+                 from n = 21 on
         learnt:  q = x − μ, beyond 12 visits at most 3 √(σ² + 0.3 g)
                  a = max(1/(N+1), 1/200),  μ += a q,  σ² = (1 − a)(σ² + a q²)
                  g += max(1/1000, 1/(n+1)) · (r² − g), r² at most 16 g beyond 50 samples

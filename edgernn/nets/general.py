@@ -10,7 +10,7 @@ from torch import Tensor
 from edgernn.card import ANY, OUTPUTS, State
 from edgernn.nets import days, levels, ranking
 from edgernn.nets.model import Exportable
-from edgernn.times import DAY_S
+from edgernn.times import samples_of_a_day
 
 Floats = NDArray[np.float32]
 
@@ -43,7 +43,7 @@ class General(Exportable):
         super().__init__()
         self.channels = channels
         self.is_open = is_open
-        self.day_samples = DAY_S / period_s
+        self.day_samples = samples_of_a_day(period_s)
         self.register_buffer("scale", torch.ones(channels))
 
     @property
@@ -94,7 +94,7 @@ def state_shapes(channels: int) -> Mapping[str, tuple[int, ...]]:
 def step(x: Floats, states: Sequence[Floats]) -> tuple[Sequence[Floats], Sequence[Floats]]:
     """x (N, C), states (N, …) → score (N,), contribution and expected (N, C); next states."""
     moments, day, count, of_day, table, counts = states
-    length = counts[..., ranking.BINS :].mean(1, keepdims=True)  # (N, 1, 1) of the excursion
+    length = counts[..., ranking.BINS :].max(1, keepdims=True)  # (N, 1, 1) of the excursion
     guarded = np.clip(2 - length * np.float32(1 / ACCEPTED), 0, 1)
     seen, u, known, level, moments = levels.step(x, moments, guarded=guarded)
     of_the_day, count, of_day, table = days.step(seen, day, count, of_day, table)

@@ -117,9 +117,11 @@ class LevelJudge(nn.Module):
 
     def begin(self, moments: NDArray[np.float32]) -> None:
         """Streams begin with what training saw, (rows, inputs·C), and guard it from then on: it
-        counts as `UNGUARDED` samples at least. Nothing departs as yet."""
+        counts as `UNGUARDED` samples at least. Nothing departs as yet. Of what was never there, or
+        never moved, nothing is known: it begins empty."""
         start = torch.from_numpy(moments.copy())
         spans = len(self.levels.spans)
         start[0] = start[0].clamp(min=UNGUARDED)
         start[2 + spans : 2 + 2 * spans] = 0
-        self.start = start
+        has_moved = (start[2 + 2 * spans :] > 0).all(0)  # (inputs·C,)
+        self.start = torch.where(has_moved, start, 0.0)

@@ -7,7 +7,6 @@ import numpy as np
 from edgernn.nets.days import (
     BINS,
     CLIP,
-    FEWEST,
     FLOOR_SHARE,
     LARGEST_SQUARE,
     MEMORY,
@@ -19,7 +18,15 @@ from edgernn.nets.days import (
     USUAL_MOST,
     USUAL_SHARE,
 )
-from edgernn.nets.levels import FLOOR, LARGEST_RESIDUAL, RELATIVE_FLOOR, SCALES, SPANS, smoothing
+from edgernn.nets.levels import (
+    FEWEST,
+    FLOOR,
+    LARGEST_RESIDUAL,
+    RELATIVE_FLOOR,
+    SCALES,
+    SPANS,
+    smoothing,
+)
 from edgernn.nets.readings import LARGEST_READING, MOST_COUNTED
 from edgernn_export.ops.order import op
 from edgernn_export.ops.parts import as_number, bounded, number, split

@@ -57,7 +57,7 @@ def step(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[
 
 
 def _pooled(u: Any, known: Any, x: Any) -> tuple[Any, Any]:
-    """u (N, V, C), known (N, C) → surprise (N, V), blame (N, C), as Pooling has it."""
+    """u (N, V, C), known (N, C) → surprise (N, V), blame (N, C), as `pooled` has it."""
     one = number(1.0)
     excess = op.Relu(op.Sub(op.Min(u, number(LARGEST_SURPRISE)), number(DEAD_ZONE)))
     excess = op.Mul(excess, excess)
