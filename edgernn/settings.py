@@ -19,12 +19,20 @@ def read_settings(path: Path, kind: type[S]) -> S:
 
     Raises EdgernnError naming the file, the key's path, what was found and what is allowed.
     """
+    return to_settings(read_toml(path), kind, where=str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises EdgernnError, also for what Python's reader gives up at."""
     text = read_text(path)
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise EdgernnError(f"{path}: not valid TOML: {exc}") from exc
-    return to_settings(data, kind, where=str(path))
+    except RecursionError as exc:
+        raise EdgernnError(f"{path}: tables or lists are nested too deeply to be read") from exc
+    except ValueError as exc:
+        raise EdgernnError(f"{path}: a number has too many digits to be read: {exc}") from exc
 
 
 def to_settings(data: dict[str, Any], kind: type[S], *, where: str) -> S:

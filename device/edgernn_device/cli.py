@@ -247,10 +247,11 @@ def _check(source: Path, said: dict[str, dict[str, Any]]) -> Exit:
 
 def _agent_config(source: Path, said: dict[str, dict[str, Any]]) -> Any:
     """The file's settings with what the command line says otherwise."""
-    from edgernn_device.config import AgentConfig, read_agent_config
+    from edgernn.settings import read_settings
+    from edgernn_device.config import AgentConfig
 
     if source.suffix == ".toml":
-        return _override(read_agent_config(source), said)
+        return _override(read_settings(source, AgentConfig), said)
     if source.suffix == ".onnx" or source.is_dir() or str(source) == GENERAL:
         return _override(AgentConfig(model=str(source)), said)
     raise EdgernnError(

@@ -11,7 +11,6 @@ import msgspec
 from edgernn.alarm import Limits
 from edgernn.card import AlarmRule, Binding, Card, Channel
 from edgernn.errors import EdgernnError
-from edgernn.settings import read_settings
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.folders import state_folder
 from edgernn_device.inbox import WHEN_FULL
@@ -450,16 +449,6 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def stale_after_s(self, card: Card) -> float:
         return self.input.stale_after_s or max(30 * card.period_s, 10.0)
-
-
-def read_agent_config(path: Path) -> AgentConfig:
-    """Raises EdgernnError as `read_settings` does, also for what Python's reader gives up at."""
-    try:
-        return read_settings(path, AgentConfig)
-    except RecursionError as exc:
-        raise EdgernnError(f"{path}: tables or lists are nested too deeply to be read") from exc
-    except ValueError as exc:
-        raise EdgernnError(f"{path}: a number has too many digits to be read: {exc}") from exc
 
 
 def _check_name(name: str, *, where: str) -> None:

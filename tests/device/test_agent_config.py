@@ -10,13 +10,13 @@ from cards import CARD, make_card
 from edgernn.alarm import Limits
 from edgernn.card import AlarmRule, Card, Channel
 from edgernn.errors import EdgernnError
+from edgernn.settings import read_settings
 from edgernn_device.config import (
     AgentConfig,
     AlarmConfig,
     ChannelConfig,
     InputConfig,
     SensorsConfig,
-    read_agent_config,
 )
 from edgernn_device.sensors import NEVER, ChannelRule, SensorRule
 
@@ -24,7 +24,7 @@ from edgernn_device.sensors import NEVER, ChannelRule, SensorRule
 def read(folder: Path, text: str) -> AgentConfig:
     path = folder / "agent.toml"
     path.write_text(text, encoding="utf-8")
-    return read_agent_config(path)
+    return read_settings(path, AgentConfig)
 
 
 def refusal(folder: Path, text: str) -> str:

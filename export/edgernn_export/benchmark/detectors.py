@@ -1,7 +1,6 @@
 """Detectors as methods of a benchmark: trained for each series, or ready as an artefact."""
 
 import math
-import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from edgernn.card import Binding
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
 from edgernn.recording import Recording, Track
-from edgernn.settings import make_folder, read_text, to_settings, write_atomically
+from edgernn.settings import make_folder, read_toml, to_settings, write_atomically
 from edgernn.training.tails import FEWEST_SAMPLES
 from edgernn.training.train import train
 from edgernn_device.engine import Engine
@@ -106,10 +105,7 @@ def learnt_recording(series: Series) -> Recording:
 
 def read_training_file(path: Path) -> Config:
     """A training file; [[recording]] may be missing, for each series brings its own rows."""
-    try:
-        keys = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as exc:
-        raise EdgernnError(f"{path}: not valid TOML: {exc}") from exc
+    keys = read_toml(path)
     config = to_settings({"recording": []} | keys, Config, where=str(path))
     if config.task != "anomaly":
         raise EdgernnError(f'{path}: task: expected "anomaly", got "{config.task}"')
