@@ -43,6 +43,7 @@ bench: $(READY)  ## speed and memory, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py
 
 BENCHES := bench-nab bench-skab bench-smd bench-gecco
+BENCH_BUDGET ?= 1/week
 bench-gecco: BENCH_FOLDER := gecco2018
 .PHONY: $(BENCHES)
 $(BENCHES): bench-%: $(READY)  # a public set each, from $(BENCH_DATA): table, page and scores in build/benchmark
@@ -51,6 +52,16 @@ $(BENCHES): bench-%: $(READY)  # a public set each, from $(BENCH_DATA): table, p
 		--report build/benchmark/$*.html --scores build/benchmark/$* >build/benchmark/$*.md
 	cp build/benchmark/$*.md benchmarks/tables/$*.md
 	cat build/benchmark/$*.md
+
+bench-smd-tsb: $(READY)  ## SMD by TSB-AD's protocol, with its own figure for 2-1 and 2-8 in build/benchmark/smd-tsb.csv
+	mkdir -p build/benchmark
+	$(BIN)/edgernn benchmark smd $(BENCH_DATA)/smd --protocol tsb-ad --table build/benchmark/smd-tsb.csv
+
+bench-budget: $(READY)  ## alarms asked and seen of the general artefact, at BENCH_BUDGET, on each set
+	for set in nab skab smd gecco; do \
+		folder=$$set; [ $$set != gecco ] || folder=gecco2018; \
+		$(BIN)/edgernn benchmark $$set $(BENCH_DATA)/$$folder --detector general --false-alarms $(BENCH_BUDGET) || exit 1; \
+	done
 
 bench-sets: $(BENCHES)  ## detection on NAB, SKAB, SMD and GECCO, beside plain methods
 
