@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -263,7 +262,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 def test_the_card_lists_each_state_as_the_graph_has_it() -> None:
     card = engine("stacked", "none").card
-    assert [msgspec.structs.astuple(state) for state in card.states] == [
+    assert [(state.name, state.shape, state.initial) for state in card.states] == [
         ("state.layer.0.h", (8,), 0.0),
         ("state.layer.1.h", (8,), 0.0),
         ("state.layer.2.h", (8,), 0.0),

@@ -9,7 +9,7 @@ from edgernn.errors import EdgernnError
 from edgernn_device.engine import Engine
 from edgernn_device.keys import generate
 from edgernn_device.trust import Trust
-from edgernn_export import cli
+from edgernn_export import cli, exporting
 from edgernn_export.verify import Proof
 
 
@@ -22,7 +22,7 @@ def test_a_signed_export_is_loaded_with_its_key_alone(
     run_folder: Path, artefact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proven = artefact.read_bytes(), Proof(samples=6000, largest=(), failures=())
-    monkeypatch.setattr(cli, "build_artefact", lambda *_, **__: proven)
+    monkeypatch.setattr(exporting, "build_artefact", lambda *_, **__: proven)
     private, _, key = generate(tmp_path / "hall")
     assert f"signed by key {key.id}\n" in export(run_folder, tmp_path / "pump.onnx", private)
     assert Engine.load(tmp_path / "pump.onnx", trust=Trust((key,))).signed_by == key.id
