@@ -14,6 +14,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from edgernn.nets.readings import MOST_COUNTED
+
 Floats = NDArray[np.float32]
 
 BINS = 64
@@ -47,7 +49,6 @@ EXCURSION = 0.9, 1.1
 """Scores between which a sample begins to count as part of an excursion."""
 RECOVERY = 0.95
 """What is left of an excursion's length after each sample that is none of it."""
-MOST_COUNTED = 1e6
 SMALLEST, LARGEST = math.exp(START), math.exp(START + BINS * WIDTH)
 """Surprise: what is beyond counts as these."""
 

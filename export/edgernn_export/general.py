@@ -28,7 +28,7 @@ of those asked on healthy stretches of SMD and GECCO; with 1 it raised 0.4 and 0
 0.7 and 1.6."""
 LEAVE = 2.0
 """A score by a stream's own past cannot stay where it began: the second sample of a fault is as
-rare as one in all before. While the fault lasts it stays above 3, after thousands of samples."""
+rare as one in all before. While the fault lasts it stays above 2.5 or so."""
 WARM_UP = 400
 """Samples: as long as all that comes is learnt alike."""
 MAX_GAP = 2000.0

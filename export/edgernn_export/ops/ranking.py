@@ -12,7 +12,6 @@ from edgernn.nets.ranking import (
     LARGEST,
     LARGEST_EXPONENT,
     MEMORY,
-    MOST_COUNTED,
     PRIOR_SAMPLES,
     RECOVERY,
     SLOPE,
@@ -26,6 +25,7 @@ from edgernn.nets.ranking import (
     WIDTH,
     prior_counts,
 )
+from edgernn.nets.readings import MOST_COUNTED
 from edgernn_export.ops.order import op
 from edgernn_export.ops.parts import number, split
 
