@@ -218,6 +218,8 @@ def test_another_name_of_the_store_in_use_is_taken_and_it_stays_held(
 def test_the_port_that_the_running_one_serves_metrics_at_may_be_served_at_another_address(
     tmp_path: Path,
 ) -> None:
+    pytest.importorskip("prometheus_client", reason="the extra metrics is not installed")
+
     def config(listen: str) -> AgentConfig:
         metrics = MetricsConfig(listen=listen, allow_remote=True)
         return AgentConfig(model="a", store=StoreConfig(path="agent.db"), metrics=metrics)
