@@ -65,6 +65,15 @@ def test_a_new_artefact_takes_the_place_of_the_old_in_the_same_process(
     assert len(list(tmp_path.glob("agent.db.of-*"))) == 1
 
 
+def why_not_taken(process: "subprocess.Popen[str]") -> str:
+    """The one line that says so, of an agent that is told to stop now and ends well."""
+    process.terminate()
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    (line,) = (line for line in said.splitlines() if "the old one keeps running" in line)
+    return line
+
+
 @pytest.mark.parametrize(
     ("artefact_end", "more", "sentence"),
     [
@@ -96,11 +105,7 @@ def test_what_is_wrong_is_said_and_the_old_one_keeps_running(
         listener.wait_until_scored(samples)
         assert model_hash(listener) == old
         assert listener.messages["edgernn/pi/availability"] == ["online"]
-        process.terminate()
-        _, said = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0
-    (line,) = (line for line in said.splitlines() if "the old one keeps running" in line)
-    assert sentence in line
+        assert sentence in why_not_taken(process)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +143,7 @@ def test_what_the_next_one_could_not_begin_with_leaves_the_old_one_running(
         process.send_signal(signal.SIGHUP)
         listener.wait_until_scored(play(mosquitto, healthy_csv, "a"))
         assert listener.messages["edgernn/pi/availability"] == ["online"]
-        process.terminate()
-        _, said = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0
-    (line,) = (line for line in said.splitlines() if "the old one keeps running" in line)
-    assert sentence in line
+        assert sentence in why_not_taken(process)
 
 
 def test_a_broker_that_is_not_there_after_a_reload_is_tried_again_and_again(
