@@ -8,7 +8,7 @@ from types import MappingProxyType
 import msgspec
 
 from edgernn.errors import EdgernnError
-from edgernn.times import DAY_S, samples_of_a_day
+from edgernn.times import DAY_S
 
 MOST_STATES = 4_000_000
 """Numbers that one stream may remember, 16 MB: more is no detector, and memory for many."""
@@ -60,8 +60,11 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """Shape of one stream's row, without the stream axis; `ANY` = as many as there are channels."""
     initial: float
     """Every element of a fresh row."""
-    in_days: bool = False
-    """Whether `initial` counts days, of which the period makes samples."""
+    in_periods: bool = False
+    """Whether `initial` counts periods, which are seconds once the artefact is told of one."""
+    is_clock: bool = False
+    """Whether it is the time of the next sample, in seconds since Monday 00:00 UTC: set before
+    every call by who knows the time, and else going on by itself."""
 
 
 class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -197,7 +200,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             State(
                 one.name,
                 tuple(size or len(names) for size in one.shape),
-                one.initial * (samples_of_a_day(period_s) if one.in_days else 1.0),
+                one.initial * (period_s if one.in_periods else 1.0),
+                is_clock=one.is_clock,
             )
             for one in self.states
         ]
@@ -274,6 +278,10 @@ def _check(card: Card, where: str) -> None:
         (
             any(min(s.shape, default=ANY) < (ANY if is_open else 1) for s in card.states),
             "a state with an empty shape",
+        ),
+        (
+            [s.shape for s in card.states if s.is_clock] not in ([], [(1,)]),
+            "more than one clock, or one that is not a single number",
         ),
         (card.task not in OUTPUTS, f"task {card.task!r}, expected one of {', '.join(OUTPUTS)}"),
         (

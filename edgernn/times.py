@@ -7,6 +7,9 @@ MILLISECONDS_FROM = 1e11
 """A bare number from here on is milliseconds: as seconds it would be after the year 5138."""
 
 DAY_S = 86_400.0
+WEEK_S = 7 * DAY_S
+FIRST_MONDAY_S = 4 * DAY_S
+"""1970-01-05; the epoch was a Thursday."""
 SHOWN = 40
 """Characters of what is no time that its sentence shows."""
 
@@ -14,14 +17,9 @@ LAST_S = 253402300800.0
 """The year 10000: from there on a time cannot be written as ISO 8601."""
 
 
-MOST_SAMPLES_A_DAY = 2.0**24
-"""A float32 counts no further."""
-
-
-def samples_of_a_day(period_s: float) -> float:
-    """1 where they are too many to be counted: then every sample is at the same time of day."""
-    samples = DAY_S / period_s
-    return samples if samples <= MOST_SAMPLES_A_DAY else 1.0
+def seconds_of_week(time_s: float) -> float:
+    """Since Monday 00:00 UTC."""
+    return (time_s - FIRST_MONDAY_S) % WEEK_S
 
 
 def is_kept_time(time_s: float) -> bool:

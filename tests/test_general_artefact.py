@@ -1,6 +1,7 @@
 """The artefact that needs no training: one file for any number of channels, as it was proven."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from edgernn.errors import EdgernnError
 from edgernn.nets import ranking
 from edgernn.nets.checks import TorchRunner, check_chunk_invariance, check_same_detector
 from edgernn.nets.general import ACCEPTED, General
+from edgernn.times import FIRST_MONDAY_S
 from edgernn_device.engine import Engine
 from edgernn_device.golden import GOLDEN_KEY
 from edgernn_device.shipped import GENERAL_FILE
@@ -76,14 +78,26 @@ def test_a_long_excursion_of_one_view_opens_the_guard_alike() -> None:
     np.testing.assert_allclose(after_engine[0], after[0], rtol=1e-3, atol=1e-3)
 
 
-def test_a_day_of_more_samples_than_can_be_counted_is_none() -> None:
-    def samples_of_a_day(period_s: float) -> float:
-        card = Engine(SHIPPED, binding=Binding(("one",), period_s)).card
-        (length,) = (one.initial for one in card.states if one.name == "state.day.length")
-        return length
+def test_the_time_of_day_is_that_of_the_samples_not_of_their_number() -> None:
+    """A sensor that sends every 15 minutes under a period of 14: 14 days later 24 hours off."""
+    hours = np.arange(1400) * 0.25 % 24
+    is_at_work = (hours >= 8) & (hours < 16)
+    x = np.random.default_rng(0).standard_normal((1400, 1, 1)).astype(np.float32)
+    x[is_at_work] += 10
+    is_idle = np.zeros(1400, bool)
+    is_idle[12 * 96 + 40 : 12 * 96 + 48] = True  # at noon, as it is every night
+    x[is_idle] -= 10
 
-    assert samples_of_a_day(1.0) == 86_400
-    assert samples_of_a_day(0.001) == 1
+    def score(times_s: Sequence[float]) -> Floats:
+        engine = Engine(SHIPPED, binding=Binding(("one",), 14 * 60.0))
+        row = np.array([engine.add_stream()])
+        said = [engine.run(row, x[t : t + 1], times_s[t : t + 1])[0] for t in range(len(x))]
+        return np.concatenate(said)[:, 0]
+
+    told, counted = score((FIRST_MONDAY_S + 900.0 * np.arange(1400)).tolist()), score(())
+    before = slice(6 * 96, 12 * 96)
+    assert told[is_idle].max() > 1.2 * told[before].max()
+    assert counted[is_idle].max() < counted[before].max()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgernn.card import Binding, Card
 from edgernn.errors import EdgernnError
+from edgernn.times import seconds_of_week
 from edgernn_device.signature import split
 from edgernn_device.trust import ANY, Trust, admit, read_artefact
 
@@ -60,6 +61,7 @@ class Engine:
         except UnicodeDecodeError as exc:
             raise EdgernnError(f"{where}: damaged graph: a name in it is no text") from exc
         self._names = [state.name for state in self.card.states]
+        self._clock = next((i for i, s in enumerate(self.card.states) if s.is_clock), None)
         self._said = len(self.card.outputs)
         self._arena: list[Floats] = [np.empty((0, *s.shape), np.float32) for s in self.card.states]
         self._free: list[int] = []
@@ -92,12 +94,16 @@ class Engine:
         for array, state in zip(self._arena, self.card.states, strict=True):
             array[row] = state.initial
 
-    def run(self, rows: Rows, x: Floats) -> Sequence[Floats]:
+    def run(self, rows: Rows, x: Floats, times_s: Sequence[float] = ()) -> Sequence[Floats]:
         """Advance N different streams by T samples each.
 
-        rows (N,) as `add_stream` gave them; x (T, N, C) in sensor units, NaN = missing. Returns
-        each of the card's `outputs` in turn, (T, N, …).
+        rows (N,) as `add_stream` gave them; x (T, N, C) in sensor units, NaN = missing; times_s
+        (N,) of the first sample of each, seconds since 1970, which matter to an artefact with a
+        clock: () = one period after the last before. Returns each of the card's `outputs` in turn,
+        (T, N, …).
         """
+        if self._clock is not None and len(times_s):
+            self._arena[self._clock][rows, 0] = [*map(seconds_of_week, times_s)]
         feeds: dict[str, Any] = {"x": x}
         row = slice(int(rows[0]), int(rows[0]) + 1) if len(rows) == 1 else None  # no copy of one
         for name, array in zip(self._names, self._arena, strict=True):

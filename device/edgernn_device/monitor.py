@@ -412,7 +412,7 @@ class Monitor:
         with np.errstate(over="ignore"):  # beyond float32: infinity, which the detector clips
             x = np.array(values, np.float32)  # (T, N, C)
         rows = np.array([self.streams[name].row for name in names])
-        said = self.engine.run(rows, x)
+        said = self.engine.run(rows, x, [steps[0].time_s for steps in taken])
         self.samples += length * len(names)
         is_unknown = np.isnan(said[0][-1].reshape(len(names), -1)).any(axis=1)  # (N,)
         for n, name in enumerate(names):

@@ -1,7 +1,6 @@
 """How far each channel is from what it is at this time of day, learnt as it goes.
 
-A table of 48 half hours. What time it is nobody says: the samples are counted, and which half hour
-the first one was in does not matter to a table that begins empty.
+A table of 48 half hours, UTC.
 """
 
 import numpy as np
@@ -17,6 +16,7 @@ from edgernn.nets.levels import (
     smoothing,
 )
 from edgernn.nets.readings import LARGEST_READING, MOST_COUNTED, Reading
+from edgernn.times import DAY_S, WEEK_S
 
 Floats = NDArray[np.float32]
 
@@ -47,14 +47,14 @@ scale."""
 
 
 def step(
-    seen: Reading, length: Floats, count: Floats, moments: Floats, table: Floats
-) -> tuple[Floats, Floats, Floats, Floats]:
+    seen: Reading, clock: Floats, moments: Floats, table: Floats
+) -> tuple[Floats, Floats, Floats]:
     """The time-of-day view of all channels, each by itself.
 
-    Of the day's d samples this is the k-th. μ, σ² and N are mean, variance and visits of its half
-    hour b; e and σₑ² lie between those of b and of the neighbour that is nearer, by the distance
-    to their centres. Where b was never visited, they are the recent level's m and s². With x
-    counted from the channel's first sample, and n seen before:
+    μ, σ² and N are mean, variance and visits of the half hour b that it is; e and σₑ² lie between
+    those of b and of the neighbour that is nearer, by the distance to their centres. Where b was
+    never visited, they are the recent level's m and s². With x counted from the channel's first
+    sample, and n seen before:
 
         judged:  r = x − e, at most 100 standard deviations
                  f += max(1/W, 1/(n+1)) · (r − f),  u = |f| / (√(σₑ² + 0.1 g) + floor),
@@ -64,16 +64,17 @@ def step(
                  g += max(1/1000, 1/(n+1)) · (r² − g), r² at most 16 g beyond 50 samples
                  a = max(1/100, 1/(n+1)),  s² = (1 − a)(s² + a (x − m)²),  m += a (x − m)
 
-    A missing channel keeps what it knows and is not surprising. The day goes on meanwhile.
+    A missing channel keeps what it knows and is not surprising.
 
-    length and count (N, 1): samples of a day, and those of this one before the sample; moments
-    (N, ROWS, C); table (N, 3·48, C): means, variances, visits → surprise u in standard deviations
-    (N, K, C), then count, moments and table of the next sample.
+    clock (N, 1): seconds since some midnight; moments (N, ROWS, C); table (N, 3·48, C): means,
+    variances, visits → surprise u in standard deviations (N, K, C), then moments and table of the
+    next sample.
     """
     recent, around, usual, f = np.split(moments, [1, 2, 3], axis=1)
     means, variances, visits = np.split(table, 3, axis=1)  # (N, 48, C)
     one = np.float32(1)
-    near, here = _bins(count / length)  # (N, 1, 48)
+    days = clock * np.float32(1 / DAY_S)
+    near, here = _bins(days - np.floor(days))  # (N, 1, 48)
     there = near @ np.minimum(visits, one)  # (N, 1, C), as is what follows
     visited = here @ visits
     is_new = visited == 0
@@ -128,8 +129,14 @@ def step(
         ],
         axis=1,
     )
-    count = count + one
-    return u, np.maximum(count - length * np.floor(count / length), 0), moments, table
+    return u, moments, table
+
+
+def later(clock: Floats, period: Floats) -> Floats:
+    """Seconds since Monday 00:00 of the next sample, (N, 1) all."""
+    after = clock + period
+    in_week: Floats = after - np.float32(WEEK_S) * np.floor(after * np.float32(1 / WEEK_S))
+    return in_week
 
 
 def _bins(phase: Floats) -> tuple[Floats, Floats]:

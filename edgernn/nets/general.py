@@ -9,8 +9,7 @@ from torch import Tensor
 
 from edgernn.card import ANY, OUTPUTS, State
 from edgernn.nets import days, levels, ranking
-from edgernn.nets.model import Exportable
-from edgernn.times import samples_of_a_day
+from edgernn.nets.model import CLOCK, Exportable
 
 Floats = NDArray[np.float32]
 
@@ -20,6 +19,8 @@ DEAD_ZONE = 1.5
 """Standard deviations of a channel that count for nothing: else many healthy ones drown a few."""
 TINY = 1e-6
 """Of squares of surprise: below, no channel is to blame more than another."""
+PERIOD = "period"
+"""The state (1,) of seconds between samples: which they are no weight knows."""
 VIEWS = 2 * levels.SCALES
 """Level and time of day at every scale."""
 ACCEPTED = 20_000.0
@@ -43,7 +44,7 @@ class General(Exportable):
         super().__init__()
         self.channels = channels
         self.is_open = is_open
-        self.day_samples = samples_of_a_day(period_s)
+        self.period_s = period_s
         self.register_buffer("scale", torch.ones(channels))
 
     @property
@@ -52,14 +53,20 @@ class General(Exportable):
 
     @property
     def initials(self) -> Mapping[str, float]:
-        return {"day.length": self.day_samples}
+        return {PERIOD: self.period_s}
 
     @property
     def states(self) -> tuple[State, ...]:
         if not self.is_open:
             return super().states
         return tuple(
-            State(f"state.{name}", shape, float(name in self.initials), name in self.initials)
+            State(
+                f"state.{name}",
+                shape,
+                float(name == PERIOD),
+                in_periods=name == PERIOD,
+                is_clock=name == CLOCK,
+            )
             for name, shape in state_shapes(ANY).items()
         )
 
@@ -83,8 +90,8 @@ def state_shapes(channels: int) -> Mapping[str, tuple[int, ...]]:
     """Every memory, in the order of `step`."""
     return {
         "level.moments": (levels.rows(levels.SCALES), channels),
-        "day.length": (1,),
-        "day.count": (1,),
+        CLOCK: (1,),
+        PERIOD: (1,),
         "day.moments": (days.ROWS, channels),
         "day.table": (3 * days.BINS, channels),
         "rank.counts": (VIEWS, ranking.BINS + 1),
@@ -93,17 +100,18 @@ def state_shapes(channels: int) -> Mapping[str, tuple[int, ...]]:
 
 def step(x: Floats, states: Sequence[Floats]) -> tuple[Sequence[Floats], Sequence[Floats]]:
     """x (N, C), states (N, …) → score (N,), contribution and expected (N, C); next states."""
-    moments, day, count, of_day, table, counts = states
+    moments, clock, period, of_day, table, counts = states
     length = counts[..., ranking.BINS :].max(1, keepdims=True)  # (N, 1, 1) of the excursion
     guarded = np.clip(2 - length * np.float32(1 / ACCEPTED), 0, 1)
     seen, u, known, level, moments = levels.step(x, moments, guarded=guarded)
-    of_the_day, count, of_day, table = days.step(seen, day, count, of_day, table)
+    of_the_day, of_day, table = days.step(seen, clock, of_day, table)
     surprise, blame = pooled(np.concatenate([u, of_the_day], axis=1), known)
     y, counts = ranking.step(surprise, known.max(1, keepdims=True), counts)
     y = y * y
     score = np.sqrt(np.sqrt((y * y).mean(1)))
     score = np.where(seen.is_there.any((1, 2)), score, np.float32(np.nan))
-    return (score, blame, level), (moments, day, count, of_day, table, counts)
+    clock = days.later(clock, period)
+    return (score, blame, level), (moments, clock, period, of_day, table, counts)
 
 
 def pooled(u: Floats, known: Floats) -> tuple[Floats, Floats]:

@@ -10,10 +10,14 @@ from torch import Tensor, nn
 
 from edgernn.card import State
 from edgernn.nets.networks import NetworkConfig, build_network
+from edgernn.times import seconds_of_week
 
 LARGEST_INPUT = 10.0
 """Standard deviations; what the network sees is clipped here, so that no reading can blind it."""
 
+
+CLOCK = "clock"
+"""The state (1,) that is the time of the next sample, in seconds since Monday 00:00 UTC."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -51,17 +55,22 @@ class Exportable(nn.Module, ABC):
     def states(self) -> tuple[State, ...]:
         """Every memory, as the card lists it."""
         return tuple(
-            State(f"state.{name}", shape, self.initials.get(name, 0.0))
+            State(f"state.{name}", shape, self.initials.get(name, 0.0), is_clock=name == CLOCK)
             for name, shape in self.state_shapes.items()
         )
 
-    def fresh_state(self, streams: int) -> tuple[Tensor, ...]:
-        """The states of `streams` streams that have seen nothing: each (N, …)."""
+    def fresh_state(self, streams: int, times_s: Sequence[float] = ()) -> tuple[Tensor, ...]:
+        """The states of `streams` streams that have seen nothing: each (N, …). `times_s`: of each
+        one's first sample, seconds since 1970; () = Monday 00:00."""
         device = self.scale.device
-        return tuple(
-            torch.full((streams, *shape), self.initials.get(name, 0.0), device=device)
+        fresh = {
+            name: torch.full((streams, *shape), self.initials.get(name, 0.0), device=device)
             for name, shape in self.state_shapes.items()
-        )
+        }
+        if times_s and CLOCK in fresh:
+            clock = torch.tensor([*map(seconds_of_week, times_s)], device=device)
+            fresh[CLOCK] = clock.unsqueeze(1)
+        return tuple(fresh.values())
 
     @abstractmethod
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:

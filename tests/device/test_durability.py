@@ -385,10 +385,10 @@ def test_a_message_that_cannot_be_handled_is_set_aside_and_all_others_count(
         engine = victim._monitor.engine
         run = engine.run
 
-        def fragile(rows: Any, x: Any) -> Any:
+        def fragile(rows: Any, x: Any, times_s: Any = ()) -> Any:
             if (x == 666.0).any():
                 raise RuntimeError("a fault of the model")
-            return run(rows, x)
+            return run(rows, x, times_s)
 
         engine.run = fragile  # type: ignore[method-assign]
         sender.send(0, 100)

@@ -314,10 +314,10 @@ def test_a_joined_sample_that_cannot_be_scored_is_left_out_and_others_go_on(
     victim = Agent(config, Engine.load(artefact), base=tmp_path, where="test")
     run = victim._monitor.engine.run
 
-    def fragile(rows: Any, x: Any) -> Any:
+    def fragile(rows: Any, x: Any, times_s: Any = ()) -> Any:
         if (x == 666.0).any():
             raise RuntimeError("a fault of the model")
-        return run(rows, x)
+        return run(rows, x, times_s)
 
     victim._monitor.engine.run = fragile  # type: ignore[method-assign]
     stop = threading.Event()

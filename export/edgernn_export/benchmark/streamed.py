@@ -128,7 +128,7 @@ def _run(engine: Engine, steps: Steps, card: Card) -> tuple[Floats, Floats]:
         engine.reset(stream)
         for first in range(start, end, LONGEST_CHUNK):
             block = steps.x[first : min(first + LONGEST_CHUNK, end), None]  # (≤ 256, 1, C)
-            score, contribution, _ = engine.run(row, block)
+            score, contribution, _ = engine.run(row, block, [float(steps.time_s[first])])
             score[: max(start + card.warm_up - first, 0)] = np.nan
             scores.append(score[:, 0])
             parts.append(contribution[:, 0] * score)

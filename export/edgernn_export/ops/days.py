@@ -28,19 +28,19 @@ from edgernn.nets.levels import (
     smoothing,
 )
 from edgernn.nets.readings import LARGEST_READING, MOST_COUNTED
+from edgernn.times import DAY_S, WEEK_S
 from edgernn_export.ops.order import op
 from edgernn_export.ops.parts import as_number, bounded, number, split
 from edgernn_export.ops.readings import Reading
 
 
-def step(
-    seen: Reading, length: Any, count: Any, moments: Any, table: Any
-) -> tuple[Any, Any, Any, Any]:
+def step(seen: Reading, clock: Any, moments: Any, table: Any) -> tuple[Any, Any, Any]:
     """As `edgernn.nets.days` writes it."""
     recent, around, usual, f = split(moments, [1, 1, 1, SCALES], axis=1)
     means, variances, visits = split(table, [BINS, BINS, BINS], axis=1)  # (N, 48, C)
     zero, one = number(0.0), number(1.0)
-    near, here = _bins(op.Div(count, length))
+    days = op.Mul(clock, number(1 / DAY_S))
+    near, here = _bins(op.Sub(days, op.Floor(days)))
     there = op.MatMul(near, op.Min(visits, one))  # (N, 1, C), as is what follows
     mean, variance, visited = (op.MatMul(here, one_) for one_ in (means, variances, visits))
     is_new = op.Equal(visited, zero)
@@ -95,9 +95,14 @@ def step(
         op.Add(f, op.Mul(seen.is_learnt, change)),
         axis=1,
     )
-    count = op.Add(count, one)
-    count = op.Sub(count, op.Mul(length, op.Floor(op.Div(count, length))))
-    return u, op.Max(count, zero), moments, table
+    return u, moments, table
+
+
+def later(clock: Any, period: Any) -> Any:
+    """As `edgernn.nets.days` writes it."""
+    clock = op.Add(clock, period)
+    weeks = op.Floor(op.Mul(clock, number(1 / WEEK_S)))
+    return op.Sub(clock, op.Mul(weeks, number(WEEK_S)))
 
 
 def _bins(phase: Any) -> tuple[Any, Any]:

@@ -40,19 +40,20 @@ def _onnx_general(x, state):  # type: ignore[no-untyped-def]  # traced by onnxsc
 def step(states: Sequence[Any], sample: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """The update of one sample, as `edgernn.nets.general` writes it; the score as (N, 1)."""
     x = sample[0]  # (N, C)
-    moments, day, count, of_day, table, counts = states
+    moments, clock, period, of_day, table, counts = states
     length = op.ReduceMax(op.Slice(counts, [BINS], [BINS + 1], [2]), [1])  # (N, 1, 1)
     guarded = op.Sub(number(2.0), op.Mul(length, number(1 / ACCEPTED)))
     guarded = op.Clip(guarded, number(0.0), number(1.0))
     seen, u, known, level, moments = levels.step(x, moments, guarded=guarded)
-    of_the_day, count, of_day, table = days.step(seen, day, count, of_day, table)
+    of_the_day, of_day, table = days.step(seen, clock, of_day, table)
     surprise, blame = _pooled(op.Concat(u, of_the_day, axis=1), known, x)
     y, counts = ranking.step(surprise, op.ReduceMax(known, [1]), counts)
     y = op.Mul(y, y)
     score = op.Sqrt(op.Sqrt(op.ReduceMean(op.Mul(y, y), [1])))
     is_there = op.ReduceMax(op.Squeeze(seen.is_there, [1]), [1])
     score = op.Where(op.Cast(is_there, to=ir.DataType.BOOL), score, number(np.nan))
-    following = [moments, op.Identity(day), count, of_day, table, counts]
+    clock = days.later(clock, period)
+    following = [moments, clock, op.Identity(period), of_day, table, counts]
     return following, [score, blame, level]
 
 
