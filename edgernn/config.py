@@ -13,6 +13,7 @@ from edgernn.card import OUTPUTS, AlarmRule
 from edgernn.layout import Columns
 from edgernn.nets.adapt import AdaptConfig
 from edgernn.nets.forecaster import ForecastConfig
+from edgernn.nets.general import GeneralConfig
 from edgernn.nets.heads import HeadConfig
 from edgernn.nets.level_judge import LevelsConfig
 from edgernn.nets.networks import NetworkConfig
@@ -157,8 +158,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_gap_s: float | None = None
     """A longer gap starts afresh; None = 60 periods, on the device 2000 with `levels`."""
     network: NetworkConfig = NetworkConfig()
+    general: GeneralConfig | None = None
+    """In place of a network and all tables about it: nothing is trained. For "anomaly" only, as are
+    `head`, `adapt`, `levels`, `score` and `alarm`."""
     head: HeadConfig = HeadConfig()
-    """For "anomaly" only, as are `adapt`, `levels`, `score` and `alarm`."""
     adapt: AdaptConfig = AdaptConfig()
     levels: LevelsConfig = LevelsConfig()
     forecast: ForecastConfig = ForecastConfig()
@@ -173,6 +176,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(f"period_s: expected seconds above 0, got {self.period_s}")
         if self.max_gap_s is not None and not 0 <= self.max_gap_s < math.inf:
             raise ValueError(f"max_gap_s: expected 0 or more seconds, got {self.max_gap_s}")
+        if self.general is not None:
+            self._check_is_alone()
         if "encoder-decoder" in self.head.kinds and self.head.window > self.training.chunk:
             raise ValueError(
                 f"head.window: {self.head.window} samples do not fit into training.chunk, "
@@ -203,14 +208,30 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def warm_up(self) -> int:
-        """Samples after a fresh start that do not count: a window, or what training looked back."""
+        """Samples after a fresh start that do not count: a window, or what training looked back;
+        none where a stream begins with what a recording showed."""
+        if self.general is not None:
+            return 0
         return self.score.window if self.task == "anomaly" else self.training.chunk
+
+    def _check_is_alone(self) -> None:
+        """Refuses tables that a general detector would not read."""
+        for table, default in (
+            ("network", NetworkConfig()),
+            ("head", HeadConfig()),
+            ("adapt", AdaptConfig()),
+            ("levels", LevelsConfig()),
+            ("score", ScoreConfig()),
+        ):
+            if getattr(self, table) != default:
+                raise ValueError(f"{table}: not beside general, which has no network")
 
     def _check_task(self) -> None:
         """Refuses tables that the task would not read."""
         if self.task not in OUTPUTS:
             raise ValueError(f"task: expected one of {', '.join(OUTPUTS)}, got {self.task!r}")
         for table, default, task in (
+            ("general", None, "anomaly"),
             ("head", HeadConfig(), "anomaly"),
             ("adapt", AdaptConfig(), "anomaly"),
             ("levels", LevelsConfig(), "anomaly"),

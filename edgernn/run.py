@@ -16,7 +16,8 @@ from edgernn.errors import EdgernnError
 from edgernn.nets.classifier import Classifier
 from edgernn.nets.detector import Detector
 from edgernn.nets.forecaster import Forecaster
-from edgernn.nets.model import Model
+from edgernn.nets.general import General
+from edgernn.nets.model import Exportable, Model
 from edgernn.recording import Recording, read_recording, write_recording
 from edgernn.settings import read_settings, read_text
 
@@ -50,16 +51,32 @@ class Run:
 
     config: Config
     card: Card
-    model: Model
+    model: Exportable
     healthy: Recording
-    """The calibration stretch: samples that training never saw, healthy but for "classify"."""
+    """The calibration stretch: samples that training never saw, healthy but for "classify"; of a
+    general detector the end of what it began with."""
+
+    @property
+    def trained(self) -> Model:
+        """The model, if it has a network. Raises EdgernnError if it is a general detector."""
+        if not isinstance(self.model, Model):
+            raise EdgernnError(f"{self.card.name}: [general] has no network that could be trained")
+        return self.model
+
+    @property
+    def scorer(self) -> Exportable:
+        """The model of task "anomaly". Raises EdgernnError if it has another task."""
+        if self.card.task != "anomaly":
+            raise EdgernnError(f'{self.card.name}: expected task "anomaly", got "{self.card.task}"')
+        return self.model
 
     @property
     def detector(self) -> Detector:
-        """The model of task "anomaly". Raises EdgernnError if it has another task."""
-        if not isinstance(self.model, Detector):
-            raise EdgernnError(f'{self.card.name}: expected task "anomaly", got "{self.card.task}"')
-        return self.model
+        """The same, if it has a network."""
+        self.scorer  # noqa: B018  # raises
+        trained = self.trained
+        assert isinstance(trained, Detector)
+        return trained
 
 
 def save_run(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
@@ -94,7 +111,7 @@ def load_run(folder: Path) -> Run:
             raise EdgernnError(f"{folder}: not a run folder of `edgernn train`: {name} is missing")
     config = read_settings(folder / CONFIG, Config)
     card = decode_card(read_text(folder / CARD), where=str(folder / CARD))
-    model = build_model(config, card.channel_names, classes=card.classes)
+    model = _build(config, card)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as exc:
@@ -107,6 +124,12 @@ def load_run(folder: Path) -> Run:
     if ours != (card.task, card.warm_up, card.states):
         raise EdgernnError(f"{folder}: {CONFIG} and {CARD} describe different detectors")
     return Run(config, card, model.eval(), healthy)
+
+
+def _build(config: Config, card: Card) -> Exportable:
+    if config.general is not None:
+        return General(len(card.channels), config.general, period_s=card.period_s)
+    return build_model(config, card.channel_names, classes=card.classes)
 
 
 def build_model(config: Config, channels: Sequence[str], *, classes: Sequence[str] = ()) -> Model:

@@ -71,7 +71,7 @@ class Day:
             spread = (1 - w) * variance + w * beside[1]
         floor = max(1e-6 * abs(self.start + self.recent), 1e-3 * math.sqrt(self.around), 1e-9)
         deviation = math.sqrt(spread + 0.1 * self.usual) + floor
-        most = 100 * deviation if n > 20 else math.inf
+        most = 1000 * deviation if n > 20 else math.inf
         r = min(max(x - expected, -most), most)
         u = [0.0, 0.0, 0.0]
         if n > 20:
@@ -169,7 +169,7 @@ def scores(x: Array, *, day: float) -> Array:
     said = []
     for t, sample in enumerate(x):
         guarded = min(max(2 - max(rank.excursion for rank in ranks) / 20_000, 0), 1)
-        largest = [100 * level.deviation for level in levels[0]]
+        largest = [1000 * level.deviation for level in levels[0]]
         surprise = [
             [
                 level.see(float(value), most, guarded)

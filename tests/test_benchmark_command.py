@@ -25,6 +25,7 @@ from edgernn.benchmark.page import TITLES
 from edgernn.benchmark.plain import Plain
 from edgernn.benchmark.published import anomaly_score
 from edgernn.errors import EdgernnError
+from edgernn.nets.general import GeneralConfig
 from edgernn.run import Run
 from edgernn_device.alarms import Alarms
 from edgernn_device.engine import Engine
@@ -401,7 +402,8 @@ def test_nothing_behind_the_rows_to_learn_from_is_learnt(tmp_path: Path) -> None
     np.testing.assert_array_equal(one.time_s, two.time_s)
 
 
-def test_the_two_training_files_that_come_along_differ_in_levels_alone() -> None:
-    plain, levelled = (read_training_file(path) for path in TRAINED.values())
+def test_the_training_files_that_come_along_differ_in_what_they_are_named_for() -> None:
+    plain, levelled, begun = (read_training_file(path) for path in TRAINED.values())
     assert levelled.levels.of == ("reading", "residual")
     assert msgspec.structs.replace(levelled, levels=plain.levels) == plain
+    assert begun.general == GeneralConfig()

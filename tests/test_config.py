@@ -3,12 +3,12 @@
 import math
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from edgernn.card import AlarmRule
 from edgernn.config import Config, RecordingConfig
 from edgernn.errors import EdgernnError
+from edgernn.run import config_toml
 from edgernn.settings import read_settings
 
 RECORDING = '[[recording]]\npath = "a.csv"\n'
@@ -39,7 +39,7 @@ def test_every_key_written_down_reads_back_the_same(tmp_path: Path) -> None:
         max_gap_s=3.0,
         alarm=AlarmRule("2/day", 1.0, 2.0, 3.0),
     )
-    assert read(tmp_path, msgspec.toml.encode(config).decode()) == config
+    assert read(tmp_path, config_toml(config).decode()) == config
 
 
 @pytest.mark.parametrize(

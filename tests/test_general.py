@@ -26,9 +26,9 @@ from edgernn.nets.checks import (
 )
 from edgernn.nets.general import ACCEPTED, General
 from edgernn.times import DAY_S
+from edgernn.training.begin import ALARM
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
-from edgernn_export.general import LEAVE
 from edgernn_export.graph import build_graph
 
 Floats = NDArray[np.float32]
@@ -151,7 +151,7 @@ def test_an_alarm_lasts_as_long_as_the_fault(channels: int) -> None:
     x[5000:8000, 0] += 12
     y = score_of(x)
     assert y[5000] > 5
-    assert y[5000:8000].min() > LEAVE > np.quantile(y[8100:], 0.99)
+    assert y[5000:8000].min() > ALARM.leave > np.quantile(y[8100:], 0.99)
 
 
 def test_what_has_been_so_for_long_is_how_it_is_now() -> None:
@@ -162,7 +162,7 @@ def test_what_has_been_so_for_long_is_how_it_is_now() -> None:
     guarded, *_ = model(x[4000:], *state)
     state[-1][..., ranking.BINS] = 2 * ACCEPTED  # as after so long an excursion
     accepted, *_ = model(x[4000:], *state)
-    assert guarded.min() > LEAVE
+    assert guarded.min() > ALARM.leave
     assert accepted[-1000:].mean() < 1
 
 

@@ -167,8 +167,8 @@ def test_a_classifier_goes_from_a_recording_to_its_figures(tmp_path: Path) -> No
     save_run(tmp_path / "run", run, losses)
     loaded = load_run(tmp_path / "run")
     assert loaded.card == card
-    metrics = measure_classes(loaded.model, card, leaky())
-    assert metrics == measure_classes(run.model, card, leaky())
+    metrics = measure_classes(loaded.trained, card, leaky())
+    assert metrics == measure_classes(run.trained, card, leaky())
     write_recording(tmp_path / "a.csv", leaky())
     done = CliRunner().invoke(evaluate, [str(tmp_path / "run"), str(tmp_path / "a.csv")])
     assert done.exit_code == 0, done.output
@@ -184,7 +184,7 @@ def test_a_forecaster_beats_persistence_after_a_few_epochs(tmp_path: Path) -> No
     assert (run.card.task, run.card.horizon, run.card.classes) == ("forecast", 8, ())
     save_run(tmp_path / "run", run, losses)
     held_out = simulate_house(hours=24 * 7, seed=2)
-    metrics = measure_forecasts(load_run(tmp_path / "run").model, run.card, held_out)
+    metrics = measure_forecasts(load_run(tmp_path / "run").trained, run.card, held_out)
     power = metrics.channels[0]
     assert power.name == "power"
     assert power.forecast.rmse < power.persistence.rmse

@@ -63,7 +63,7 @@ def evaluate(
     if folds_wanted is not None:
         healthy = read_recordings(run.config, run_folder, spill)
         blocks = cut(healthy, folds_wanted, warm_up=run.card.warm_up)
-    scored = score_recording(run.detector, run.card, recording, limits)
+    scored = score_recording(run.scorer, run.card, recording, limits)
     metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
     evaluation = Evaluation(source.name, run.card, rule, limits, scored, metrics)
     make_folder(folder)
@@ -86,10 +86,10 @@ def _evaluate_task(run: Run, recording: Recording, folder: Path) -> None:
     """Of a classifier or a forecaster."""
     metrics: ClassMetrics | ForecastMetrics
     if run.card.task == "classify":
-        metrics = measure_classes(run.model, run.card, recording)
+        metrics = measure_classes(run.trained, run.card, recording)
         click.echo(class_lines(metrics))
     else:
-        metrics = measure_forecasts(run.model, run.card, recording)
+        metrics = measure_forecasts(run.trained, run.card, recording)
         click.echo(forecast_lines(metrics))
     make_folder(folder)
     (folder / "metrics.json").write_bytes(msgspec.json.format(msgspec.json.encode(metrics)))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edgernn.alarm import Alarm, Edge, Limits
 from edgernn.card import Card
 from edgernn.errors import EdgernnError
-from edgernn.nets.detector import Detector
+from edgernn.nets.model import Exportable
 from edgernn.recording import Recording, Track, segments
 
 Floats = NDArray[np.float32]
@@ -45,7 +45,7 @@ class ScoredTrack:
 
 
 def score_recording(
-    detector: Detector, card: Card, recording: Recording, limits: Limits
+    detector: Exportable, card: Card, recording: Recording, limits: Limits
 ) -> list[ScoredTrack]:
     """Stream a recording through the detector. Raises EdgernnError if its channels do not fit."""
     columns = find_columns(card, recording)
@@ -55,7 +55,7 @@ def score_recording(
     ]
 
 
-def _score_track(detector: Detector, card: Card, track: Track, limits: Limits) -> ScoredTrack:
+def _score_track(detector: Exportable, card: Card, track: Track, limits: Limits) -> ScoredTrack:
     alarm = Alarm(limits)
     parts = []
     last_s = -np.inf
@@ -95,7 +95,7 @@ def _score_track(detector: Detector, card: Card, track: Track, limits: Limits) -
 
 
 @torch.no_grad()
-def _run(detector: Detector, card: Card, x: Floats) -> tuple[Floats, Floats, Floats]:
+def _run(detector: Exportable, card: Card, x: Floats) -> tuple[Floats, Floats, Floats]:
     """One piece x (T, C) from a fresh state → score (T,), contribution and expected (T, C) of each
     sample: what comes with sample t is about sample t − delay."""
     state = detector.fresh_state(1)

@@ -132,7 +132,7 @@ def _try_out(
     with spill.beside() as own:
         run, _ = train(config, block.learnt_from, name="fold", spill=own)
     card, limits = run.card, Limits.from_rule(rule, run.card)
-    scored = score_recording(run.detector, card, block.held_out, limits)
+    scored = score_recording(run.scorer, card, block.held_out, limits)
     healthy = measure(scored, aftermath_s=0)
     if not healthy.scored_rows:
         raise EdgernnError(
@@ -146,14 +146,14 @@ def _try_out(
     ]
     numbers: Numbers = {
         "held_out_hours": healthy.scored_hours,
-        "loss": _loss(run.detector, pieces),
+        "loss": _loss(run.model, pieces) if isinstance(run.model, Detector) else None,
         "threshold": limits.enter,
         "false_alarms": healthy.false_alarms,
         "false_alarms_per_day": healthy.false_alarms_per_day,
         "false_alarm_rate": healthy.false_alarm_rate,
     }
     if source is not None:
-        scored = score_recording(run.detector, card, source, limits)
+        scored = score_recording(run.scorer, card, source, limits)
         found = measure(scored, aftermath_s=card.warm_up * card.period_s)
         numbers |= {f"source_{name}": getattr(found, name) for name in ON_SOURCE}
     return numbers

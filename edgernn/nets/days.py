@@ -3,6 +3,8 @@
 A table of 48 half hours, UTC.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,6 @@ from edgernn.nets.levels import (
     FLOOR,
     LARGEST_RESIDUAL,
     RELATIVE_FLOOR,
-    SCALES,
     SPANS,
     smoothing,
 )
@@ -41,13 +42,21 @@ FLOOR_SHARE = 1e-3
 """Of the recent deviation: the least that surprise is measured by."""
 LARGEST_SQUARE = LARGEST_READING**2
 
-ROWS = 3 + SCALES
-"""Of `moments`: recent level and variance, the usual square, then the smoothed residual of every
-scale."""
+
+def rows(scales: int) -> int:
+    """Of `moments`: recent level and variance, the usual square, then the smoothed residuals."""
+    return 3 + scales
 
 
 def step(
-    seen: Reading, clock: Floats, moments: Floats, table: Floats
+    seen: Reading,
+    clock: Floats,
+    moments: Floats,
+    table: Floats,
+    spans: Sequence[float] = SPANS,
+    *,
+    memory: float = MEMORY,
+    clip: float = CLIP,
 ) -> tuple[Floats, Floats, Floats]:
     """The time-of-day view of all channels, each by itself.
 
@@ -56,7 +65,7 @@ def step(
     never visited, they are the recent level's m and s². With x counted from the channel's first
     sample, and n seen before:
 
-        judged:  r = x − e, at most 100 standard deviations
+        judged:  r = x − e, at most 1,000 standard deviations
                  f += max(1/W, 1/(n+1)) · (r − f),  u = |f| / (√(σₑ² + 0.1 g) + floor),
                  from n = 21 on
         learnt:  q = x − μ, beyond 12 visits at most 3 √(σ² + 0.3 g)
@@ -66,9 +75,9 @@ def step(
 
     A missing channel keeps what it knows and is not surprising.
 
-    clock (N, 1): seconds since some midnight; moments (N, ROWS, C); table (N, 3·48, C): means,
-    variances, visits → surprise u in standard deviations (N, K, C), then moments and table of the
-    next sample.
+    clock (N, 1): seconds since some midnight; moments (N, rows, C); table (N, 3·48, C): means,
+    variances, visits; memory, in visits, and clip of what is learnt: 200 and 3 above → surprise u
+    in standard deviations (N, K, C), then moments and table of the next sample.
     """
     recent, around, usual, f = np.split(moments, [1, 2, 3], axis=1)
     means, variances, visits = np.split(table, 3, axis=1)  # (N, 48, C)
@@ -91,15 +100,15 @@ def step(
     r = np.maximum(np.minimum(seen.x - expected, largest), -largest)
     x = expected + r
     says = is_settled.astype(np.float32)
-    change = np.maximum(seen.rate, smoothing(SPANS)) * (r - f) * says
+    change = np.maximum(seen.rate, smoothing(tuple(spans))) * (r - f) * says
     now = f + change  # (N, K, C)
     u = np.abs(now) / deviation * (seen.is_there * says)
 
     mean, variance = here @ means, here @ variances
-    most = np.float32(CLIP) * np.sqrt(variance + np.float32(USUAL_CLIP_SHARE) * usual) + floor
+    most = np.float32(clip) * np.sqrt(variance + np.float32(USUAL_CLIP_SHARE) * usual) + floor
     most = np.where(visited < TRUSTED, np.float32(LARGEST_READING), most)
     q = np.maximum(np.minimum(x - mean, most), -most)
-    a = np.maximum(one / (visited + one), np.float32(1 / MEMORY))
+    a = np.maximum(one / (visited + one), np.float32(1 / memory))
     learnt = [
         mean + a * q,
         (one - a) * (variance + a * q * q),

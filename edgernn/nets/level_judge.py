@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgernn.nets.general import DEAD_ZONE, LARGEST_SURPRISE, TINY
-from edgernn.nets.levels import SPANS, UNGUARDED, Levels, rows
+from edgernn.nets.levels import SPANS, UNGUARDED, Levels, check_spans, rows
 from edgernn.nets.views import View
 
 INPUTS = ("reading", "residual")
-MOST_SPANS, LONGEST_SPAN = 6, 1000
 DEFAULT_SPANS = tuple(map(int, SPANS))
 
 
@@ -35,13 +34,7 @@ class LevelsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 raise ValueError(f"of: expected of {', '.join(INPUTS)}, got {one!r}")
             if one in self.of[:i]:
                 raise ValueError(f"of: {one!r} is named twice")
-        if not 1 <= len(self.spans) <= MOST_SPANS:
-            raise ValueError(f"spans: expected 1–{MOST_SPANS} of them, got {len(self.spans)}")
-        said = ", ".join(map(str, self.spans))
-        if not all(1 <= span <= LONGEST_SPAN for span in self.spans):
-            raise ValueError(f"spans: expected 1–{LONGEST_SPAN} samples each, got {said}")
-        if sorted(set(self.spans)) != list(self.spans):
-            raise ValueError(f"spans: expected them to rise, got {said}")
+        check_spans(self.spans)
         if self.spans != DEFAULT_SPANS and not self.of:
             raise ValueError("spans: only with levels of something: of is empty")
 

@@ -33,6 +33,8 @@ from edgernn.training.reach import Reach
 from edgernn.training.stretches import read_recordings
 from edgernn.training.train import train as train_detector
 
+LOSS_PICTURE = "loss.png"
+NEXT = "next: edgernn evaluate {folder} RECORDING, edgernn export {folder} -o NAME.onnx"
 SAID_EVERY_S = 10.0
 """Between two lines of progress where there is no terminal."""
 
@@ -61,6 +63,9 @@ def train(
         recordings = tuple(RecordingConfig(path=str(path), columns=found) for path in sources)
         config, base = Config(recording=recordings), Path()
     config = _override(config, seed=seed, epochs=epochs, period_s=period_s)
+    if config.general is not None and (resume or diagnose or epochs is not None):
+        word = "--resume" if resume else "--diagnose" if diagnose else "--epochs"
+        raise click.UsageError(f"{word}: {first} has general, which is not trained")
     _check_folder(folder, force=force, resume=resume)
     torch.set_num_threads(config.training.threads)
     with joined(config.training.device) as ranks, _spill(folder, config) as spill:
@@ -84,6 +89,9 @@ def train(
             f"{rows:,} samples of {len(recording.channels)} channels every "
             f"{recording.period_s:g} s in {len(recording.tracks)} stream(s)"
         )
+        if config.general is not None:
+            _begin(config, recording, folder, base, spill)
+            return
         _check_fits(config, recording, first)
         for note in config.network.notes:
             say(f"note: {note}")
@@ -115,6 +123,25 @@ def train(
             _save(folder, replace(run, config=config.seen_from(folder, base)), losses)
 
 
+def _begin(config: Config, recording: Recording, folder: Path, base: Path, spill: Spill) -> None:
+    """A detector without a network: there is nothing to train, and nothing to resume."""
+    total = sum(len(track.time_s) for track in recording.tracks)
+    said_s = time.monotonic()
+
+    def show(samples: int) -> None:
+        nonlocal said_s
+        if time.monotonic() - said_s > SAID_EVERY_S:
+            said_s = time.monotonic()
+            click.echo(f"{samples:,} samples of about {total:,}")
+
+    run, _ = train_detector(config, recording, name=folder.name, spill=spill, on_block=show)
+    remove_findings(folder)
+    save_run(folder, replace(run, config=config.seen_from(folder, base)), [])
+    (folder / LOSS_PICTURE).unlink(missing_ok=True)
+    click.echo(f"{folder}: {run.card.network}; {_aim(run)}")
+    click.echo(NEXT.format(folder=folder))
+
+
 def _check_folder(folder: Path, *, force: bool, resume: bool) -> None:
     """Refuse to write over a run, finished or not, that nobody said to."""
     if force and resume:
@@ -133,7 +160,7 @@ def _check_folder(folder: Path, *, force: bool, resume: bool) -> None:
 def _save(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
     """Write the run, take the checkpoint away, and say what came out."""
     save_run(folder, run, losses)
-    plot_losses(folder / "loss.png", losses)
+    plot_losses(folder / LOSS_PICTURE, losses)
     remove_checkpoint(folder)
     best = best_of(losses)
     click.echo(
@@ -144,7 +171,7 @@ def _save(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
     extrapolated = "; what a budget says of rarer alarms is extrapolated"
     is_anomaly = run.card.task == "anomaly"
     click.echo(f"calibrated on {hours:.1f} h{extrapolated if is_anomaly else ''}")
-    click.echo(f"next: edgernn evaluate {folder} RECORDING, edgernn export {folder} -o NAME.onnx")
+    click.echo(NEXT.format(folder=folder))
 
 
 def _aim(run: Run) -> str:

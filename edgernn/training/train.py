@@ -17,12 +17,14 @@ from edgernn.errors import EdgernnError
 from edgernn.nets.classifier import Classifier
 from edgernn.nets.detector import Detector
 from edgernn.nets.forecaster import Forecaster
+from edgernn.nets.general import General, GeneralConfig
 from edgernn.nets.heads import HeadConfig
 from edgernn.nets.model import Model
-from edgernn.recording import Recording, Track, check_readable
+from edgernn.recording import Recording, Track, check_readable, segments
 from edgernn.run import HEALTHY, EpochLoss, Run, build_model
 from edgernn.spans import longest_still
 from edgernn.spill import IN_MEMORY, Spill
+from edgernn.training.begin import ALARM, ITS_OWN_SCORE, begin
 from edgernn.training.checkpoint import Checkpoint, Origin
 from edgernn.training.fit import ALONE, fit, fit_scaling
 from edgernn.training.lessons import (
@@ -37,7 +39,15 @@ from edgernn.training.lessons import (
 from edgernn.training.ranks import Ranks
 from edgernn.training.reach import PLACES, Reach, measure_reach
 from edgernn.training.settle import Method, run_counted, settle, settle_levels
-from edgernn.training.stretches import BRIDGED, Stretches, max_gap_s, side_by_side, split
+from edgernn.training.stretches import (
+    BRIDGED,
+    BRIDGED_IN_USE,
+    Stretches,
+    kept_piece,
+    max_gap_s,
+    side_by_side,
+    split,
+)
 from edgernn.training.tails import FEWEST_SAMPLES, Prior, fit_tail
 
 Floats = NDArray[np.float32]
@@ -47,13 +57,13 @@ SHRINKAGE = 0.01
 USUAL_QUANTILE = 0.99
 """Of each channel's window surprise on healthy data: what is usual for it."""
 
+MOST_PIECES, MOST_PROVEN = 8, 10_000
+"""At the end of a recording, and samples at the end of each, that a general detector's artefact is
+proven with."""
+
 DISTANCE = Prior(offset=0.23, scale=0.16, samples=500.0)
 """Of the logarithm of 1 + the distance from levels, which is in standard deviations whatever is
 measured: about what healthy stretches of SKAB, SMD, GECCO and the simulated pump show."""
-
-BRIDGED_WITH_LEVELS = 2000
-"""Periods: a stream that began afresh would be where training left it, and what it learnt of drift
-since lost. On GECCO, with gaps of 61 and 985 samples, that costs more than half of VUS-PR."""
 
 
 def train(
@@ -67,6 +77,7 @@ def train(
     folder: Path | None = None,
     resume: bool = False,
     spill: Spill = IN_MEMORY,
+    on_block: Callable[[int], None] = lambda _: None,
 ) -> tuple[Run, list[EpochLoss]]:
     """Train and calibrate a model of the configuration's task on a recording: a healthy one, or,
     to classify, one with labels.
@@ -76,8 +87,13 @@ def train(
     the processes that train together. `folder`: where a checkpoint is kept meanwhile, and with
     `resume` gone on from; it stays there until the caller has saved the run. `spill` keeps the
     samples. Returns the run and the loss of every epoch.
+
+    With `[general]` there is no epoch: the recording is gone through once, and `on_block` is told
+    after how many samples that is.
     Raises EdgernnError for a recording that is too short, and for all else before the first epoch.
     """
+    if config.general is not None:
+        return _begin(config, config.general, recording, name, spill, on_block), []
     period_s = recording.period_s
     stretches = split(recording, config, spill)
     channels = _channels(recording, stretches.fit, spill)
@@ -140,6 +156,53 @@ def train(
         provenance=_provenance(config, lessons.fit, spill),
     )
     return Run(config, card, model.eval(), healthy), losses
+
+
+def _begin(
+    config: Config,
+    general: GeneralConfig,
+    recording: Recording,
+    name: str,
+    spill: Spill,
+    on_block: Callable[[int], None],
+) -> Run:
+    period_s = recording.period_s
+    longest_s = max_gap_s(recording, config, periods=_bridged(config))
+    pieces = [
+        kept_piece(piece, track, spill)
+        for track in spill.one_by_one(recording.tracks)
+        for piece in segments(track, period_s=period_s, max_gap_s=longest_s)
+    ]
+    channels = _channels(recording, pieces, spill)
+    model = General(len(channels), general, period_s=period_s)
+    begin(model, pieces, spill, on_block)
+    healthy = [Track(f"healthy-{i}", *_end(piece)) for i, piece in enumerate(pieces[-MOST_PIECES:])]
+    card = Card(
+        version=CARD_VERSION,
+        name=config.name or name,
+        task=config.task,
+        network=_describe(config, len(channels)),
+        channels=channels,
+        period_s=period_s,
+        max_gap_s=longest_s,
+        warm_up=config.warm_up,
+        delay=model.delay,
+        classes=(),
+        horizon=0,
+        states=model.states,
+        tails=(ITS_OWN_SCORE,),
+        alarm=config.alarm or ALARM.stretched(period_s),
+        quantization="none",
+        tolerance=0.0,
+        provenance=_provenance(config, pieces, spill),
+    )
+    said = Recording(recording.channels, recording.units, tuple(healthy), period_s, ())
+    return Run(config, card, model.eval(), said)
+
+
+def _end(piece: Track) -> tuple[NDArray[np.float64], Floats, None]:
+    """Of a piece what an artefact is proven with."""
+    return piece.time_s[-MOST_PROVEN:], piece.x[-MOST_PROVEN:], None
 
 
 def make_lessons(
@@ -297,6 +360,8 @@ def _channels(recording: Recording, pieces: Sequence[Track], spill: Spill) -> tu
 
 
 def _describe(config: Config, channels: int) -> str:
+    if config.general is not None:
+        return f"{channels} → {config.general}"
     heads = "" if config.head == HeadConfig() else f" → {' + '.join(config.head.kinds)}"
     learns = ", adapting" if config.adapt.is_on else ", levels" if config.levels.is_on else ""
     return f"{channels} → {config.network}{heads}{learns}"
@@ -304,7 +369,7 @@ def _describe(config: Config, channels: int) -> str:
 
 def _bridged(config: Config) -> int:
     """Periods of missing samples after which a stream still goes on."""
-    return BRIDGED_WITH_LEVELS if config.levels.is_on else BRIDGED
+    return BRIDGED_IN_USE if config.levels.is_on or config.general is not None else BRIDGED
 
 
 def _provenance(config: Config, pieces: Sequence[Track], spill: Spill) -> Provenance:

@@ -79,7 +79,7 @@ def read_labelled(objective: Objective, *, period_s: float) -> Recording:
 def _against_labels(objective: Objective, run: Run) -> float:
     labelled = read_labelled(objective, period_s=run.card.period_s)
     limits = Limits.from_rule(run.card.alarm, run.card)
-    scored = score_recording(run.detector, run.card, labelled, limits)
+    scored = score_recording(run.scorer, run.card, labelled, limits)
     metrics = measure(scored, aftermath_s=run.card.warm_up * run.card.period_s)
     quality = metrics.f1 if objective.quality == "f1" else metrics.auc_pr
     if quality is None:

@@ -181,6 +181,11 @@ def read_plan(path: Path) -> Plan:
             f'{path}: study.quality: only "loss" for task "{config.task}", got '
             f'"{file.study.quality}"'
         )
+    if config.general is not None and file.study.quality == "loss":
+        raise EdgernnError(
+            f"{path}: study.quality: expected one of {', '.join(LABELLED)} for a training file "
+            'with general, which has no loss, got "loss"'
+        )
     try:
         space = read_space(file.search, config)
         if file.study.quality == "loss":

@@ -6,6 +6,7 @@ import click
 import torch
 
 from edgernn.errors import EdgernnError
+from edgernn.nets.general import General
 from edgernn.run import load_run
 from edgernn.settings import make_folder, write_atomically
 from edgernn_device.engine import Engine
@@ -44,6 +45,10 @@ def export(
     wish = Wish(quantize, optimise or GOALS[0], budget or "", labelled, is_qat=qat)
     key = read_private_key(key_file) if key_file else None
     run = load_run(run_folder)
+    if isinstance(run.model, General):
+        if quantize == AUTO or budget is not None or labelled is not None or qat:
+            raise EdgernnError(f"{run_folder}: [general] has no weights, so there is one artefact")
+        quantize = "none"
     make_folder(output.parent)
     torch.set_num_threads(run.config.training.threads)
     proven_against = "the trained detector"

@@ -1,7 +1,6 @@
 """The artefact that needs no training: its graph for any channels, proven, as `make pretrained`
 writes it into the device's package. Nothing in it was fitted to data, so there is none to ship."""
 
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,13 @@ import numpy as np
 import torch
 
 from edgernn import __version__
-from edgernn.card import CARD_VERSION, MOST_CHANNELS, AlarmRule, Card, Provenance, Tail
+from edgernn.card import CARD_VERSION, MOST_CHANNELS, Card, Provenance
 from edgernn.nets.general import General
-from edgernn.nets.levels import SPANS
+from edgernn.nets.levels import UNGUARDED
 from edgernn.recording import Recording, Track
 from edgernn.settings import write_atomically
+from edgernn.training.begin import ALARM, ITS_OWN_SCORE
+from edgernn.training.stretches import BRIDGED_IN_USE
 from edgernn_device.golden import PROBE
 from edgernn_device.shipped import GENERAL, GENERAL_FILE
 from edgernn_export.artefact import accepted_proof, with_card, with_golden
@@ -22,27 +23,8 @@ from edgernn_export.compare import TOLERANCE
 from edgernn_export.graph import build_graph
 from edgernn_export.verify import Proof, prove
 
-CLUSTERS = 0.7
-"""Share of exceedances that begin a cluster. With it a budget of one alarm a day raised 0.5 and 1.4
-of those asked on healthy stretches of SMD and GECCO; with 1 it raised 0.4 and 0.5, with 0.5 it was
-0.7 and 1.6."""
-LEAVE = 2.0
-"""A score by a stream's own past cannot stay where it began: the second sample of a fault is as
-rare as one in all before. While the fault lasts it stays above 2.5 or so."""
-WARM_UP = 400
+WARM_UP = int(UNGUARDED)
 """Samples: as long as all that comes is learnt alike."""
-MAX_GAP = 2000.0
-"""Periods that are bridged: a stream that began afresh would have all to learn anew. On GECCO, with
-gaps of 61 and 985 samples, that cost a third of VUS-PR."""
-ITS_OWN_SCORE = Tail(
-    view="level.rank",
-    knots=(0.0,),
-    scores=(0.0,),
-    shape=1e-6,
-    scale=1 / math.log(10),
-    extremal_index=CLUSTERS,
-)
-"""What the graph says is −log10 p already, by the stream's own past."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +57,21 @@ def _model() -> General:
 
 def general_card(model: General) -> Card:
     """Times in it are in periods."""
-    spans = ", ".join(f"{span:g}" for span in SPANS)
     return Card(
         version=CARD_VERSION,
         name=GENERAL,
         task="anomaly",
-        network=f"any channels → levels at {spans} samples, ranked",
+        network=f"any channels → {model.config}",
         channels=(),
         period_s=1.0,
-        max_gap_s=MAX_GAP,
+        max_gap_s=float(BRIDGED_IN_USE),
         warm_up=WARM_UP,
         delay=0,
         classes=(),
         horizon=0,
         states=model.states,
         tails=(ITS_OWN_SCORE,),
-        alarm=AlarmRule(recover_s=10.0, leave=LEAVE, cooldown_s=0.0, quiet_s=100.0, steered=True),
+        alarm=ALARM,
         quantization="none",
         tolerance=TOLERANCE["anomaly"]["none"],
         # nothing of the machine, the day or torch: the same code gives the same bytes

@@ -79,14 +79,14 @@ def train_on(source: Source, folder: Path, mode: str) -> Run:
     limit_bytes = training.memory_gb * 1e9
     with Spill(folder / "samples.qat", limit_bytes=limit_bytes) as spill:
         stretches = split(_own_recordings(run, folder, spill), run.config, spill)
-        model = copy.deepcopy(run.model)
+        model = copy.deepcopy(run.trained)
         lessons = make_lessons(model, stretches, run.card.classes, spill)
         if hash_samples(lessons.fit, spill) != run.card.provenance.data_hash:
             raise EdgernnError(
                 "--qat: the run's recordings have changed since it was trained (another data hash)"
             )
         rounded = _round_weights(model, source, mode)
-        pupil = cast("Model", _Pupil(model, copy.deepcopy(run.model)))
+        pupil = cast("Model", _Pupil(model, copy.deepcopy(run.trained)))
         further = msgspec.structs.replace(
             training,
             epochs=EPOCHS,

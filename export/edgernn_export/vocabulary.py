@@ -16,7 +16,11 @@ WARM_UP = 60
 
 SETS = ("nab", "skab", "smd", "gecco")
 """That `benchmark` reads: the keys of `corpus.PROTOCOLS`."""
-COMES_ALONG = {"edgernn": "detector.toml", "edgernn-levels": "levels.toml"}
+COMES_ALONG = {
+    "edgernn": "detector.toml",
+    "edgernn-levels": "levels.toml",
+    "edgernn-general": "general.toml",
+}
 """Detectors of `benchmark` and their training files, in `edgernn/benchmark/`."""
 ALL = "all"
 """Of those, and of what is not trained."""

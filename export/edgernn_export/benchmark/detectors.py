@@ -15,6 +15,7 @@ from edgernn.config import Config
 from edgernn.errors import EdgernnError
 from edgernn.recording import Recording, Track
 from edgernn.settings import make_folder, read_toml, to_settings, write_atomically
+from edgernn.training.begin import FEWEST_SAMPLES as FEWEST_TO_BEGIN
 from edgernn.training.tails import FEWEST_SAMPLES
 from edgernn.training.train import train
 from edgernn_device.engine import Engine
@@ -44,6 +45,8 @@ class Trained:
     @property
     def fewest_rows(self) -> int:
         """So many that enough are left to calibrate with, also where some are missing."""
+        if self.config.general is not None:
+            return FEWEST_TO_BEGIN
         return math.ceil((FEWEST_SAMPLES + SPARE_ROWS) / self.config.training.calibration)
 
     def judge(self, series: Series) -> Said:
@@ -51,6 +54,9 @@ class Trained:
         the note says so, or that only float32 weights decide as it does."""
         torch.set_num_threads(self.config.training.threads)
         run, _ = train(self.config, learnt_recording(series), name=series.name)
+        if self.config.general is not None:  # it goes on where the recording ends
+            artefact, _ = build_artefact(run, quantization="none")
+            return self._streamed(artefact, series, skipped=len(series.learnable))
         for quantization, note in EXPORTS.items():
             try:
                 artefact, _ = build_artefact(run, quantization=quantization)
@@ -66,12 +72,12 @@ class Trained:
             note=NO_EXPORT,
         )
 
-    def _streamed(self, artefact: bytes, series: Series) -> Said:
+    def _streamed(self, artefact: bytes, series: Series, *, skipped: int = 0) -> Said:
         if self.keep is not None:
             path = self.keep / Path(series.name).with_suffix(".onnx")
             make_folder(path.parent)
             write_atomically(path, artefact)
-        return stream_through(Engine(artefact), series, budget=self.budget)
+        return stream_through(Engine(artefact), series, budget=self.budget, skipped=skipped)
 
 
 @dataclass(frozen=True, slots=True)

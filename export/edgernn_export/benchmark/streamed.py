@@ -7,6 +7,7 @@ blocks, which by chunk invariance is the same as one by one.
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +24,7 @@ from edgernn_device.monitor import LONGEST_CHUNK
 from edgernn_device.stream import Step, Stream, StreamRule
 
 Floats = NDArray[np.float64]
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +38,42 @@ class Steps:
     starts: tuple[int, ...]
     """Where the stream starts afresh; the first is 0."""
     place: NDArray[np.intp]
-    """(B + T,) of each row of `before` and `x`."""
+    """(B + T - skipped,) of each row of `before` and `x`."""
 
 
-def stream_through(engine: Engine, series: Series, *, budget: str | None) -> Said:
+def stream_through(engine: Engine, series: Series, *, budget: str | None, skipped: int = 0) -> Said:
     """Score and alarm of every row. Raises EdgernnError if the channels do not fit.
 
     A row is one step of the artefact, whatever period it was trained for; its gaps and durations
-    count in periods. `budget`: another than the card's.
+    count in periods. `budget`: another than the card's. `skipped`: first rows, of `before` and then
+    of `x`, that the artefact does not get to see, and says nothing of.
     """
     card = fitted(engine.card, series)
     rule = card.alarm
     if budget is not None:
         rule = msgspec.structs.replace(rule, false_alarms=budget)
     limits = Limits.from_rule(rule, card)
-    steps = steps_of(series, card)
+    steps = steps_of(series, card, skipped=skipped)
     score, parts = _run(engine, steps, card)
     is_on = _alarmed(limits, steps, score, delay=card.delay)
-    place = steps.place[len(series.before) :]
+    told = None
+    if rule.quiet_s:
+        told = news(_about(steps, card.delay), score, steps.starts, quiet_s=rule.quiet_s)
+    unseen = max(skipped - len(series.before), 0)  # rows of x
+    place = steps.place[max(len(series.before) - skipped, 0) :]
     return Said(
-        score=score[place],
+        score=_behind(unseen, score[place], np.nan),
         threshold=limits.enter,
-        is_on=is_on[place],
+        is_on=_behind(unseen, is_on[place], False),
         asked_per_s=parse_budget(rule.false_alarms),
-        parts=parts[place],
-        told=news(_about(steps, card.delay), score, steps.starts, quiet_s=rule.quiet_s)[place]
-        if rule.quiet_s
-        else None,
+        parts=_behind(unseen, parts[place], np.nan),
+        told=None if told is None else _behind(unseen, told[place], 0.0),
     )
+
+
+def _behind(rows: int, said: NDArray[Number], nothing: float) -> NDArray[Number]:
+    """(T, …), so many rows later."""
+    return np.concatenate([np.full_like(said[:1], nothing).repeat(rows, axis=0), said])
 
 
 def fitted(card: Card, series: Series) -> Card:
@@ -85,14 +95,14 @@ def fitted(card: Card, series: Series) -> Card:
     )
 
 
-def steps_of(series: Series, card: Card) -> Steps:
-    """What the agent's stream makes of the rows, one after the other."""
+def steps_of(series: Series, card: Card, *, skipped: int = 0) -> Steps:
+    """What the agent's stream makes of the rows behind the skipped ones, one after the other."""
     rule = StreamRule(card.period_s, card.warm_up, card.max_gap_s, card.delay)
     stream, counts = Stream(series.name, 0, rule), Counter[str]()
     steps: list[Step] = []
     place = []
-    rows = np.concatenate([series.before, series.x]).tolist()
-    for time_s, x in zip(rising_times(series).tolist(), rows, strict=True):
+    rows = np.concatenate([series.before, series.x])[skipped:].tolist()
+    for time_s, x in zip(rising_times(series)[skipped:].tolist(), rows, strict=True):
         steps += stream.admit(time_s, x, seq=None, counts=counts)
         place.append(len(steps) - 1)
     return Steps(

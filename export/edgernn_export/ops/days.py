@@ -1,5 +1,6 @@
 """Days → the nodes of one sample. Any number of channels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from edgernn.nets.levels import (
     FLOOR,
     LARGEST_RESIDUAL,
     RELATIVE_FLOOR,
-    SCALES,
     SPANS,
     smoothing,
 )
@@ -34,9 +34,18 @@ from edgernn_export.ops.parts import as_number, bounded, number, split
 from edgernn_export.ops.readings import Reading
 
 
-def step(seen: Reading, clock: Any, moments: Any, table: Any) -> tuple[Any, Any, Any]:
+def step(
+    seen: Reading,
+    clock: Any,
+    moments: Any,
+    table: Any,
+    spans: Sequence[float] = SPANS,
+    *,
+    memory: float = MEMORY,
+    clip: float = CLIP,
+) -> tuple[Any, Any, Any]:
     """As `edgernn.nets.days` writes it."""
-    recent, around, usual, f = split(moments, [1, 1, 1, SCALES], axis=1)
+    recent, around, usual, f = split(moments, [1, 1, 1, len(spans)], axis=1)
     means, variances, visits = split(table, [BINS, BINS, BINS], axis=1)  # (N, 48, C)
     zero, one = number(0.0), number(1.0)
     days = op.Mul(clock, number(1 / DAY_S))
@@ -56,16 +65,16 @@ def step(seen: Reading, clock: Any, moments: Any, table: Any) -> tuple[Any, Any,
     r = bounded(op.Sub(seen.x, expected), largest)
     x = op.Add(expected, r)
     says = as_number(is_settled)
-    change = op.Mul(op.Mul(op.Max(seen.rate, number(smoothing(SPANS))), op.Sub(r, f)), says)
+    change = op.Mul(op.Mul(op.Max(seen.rate, number(smoothing(tuple(spans)))), op.Sub(r, f)), says)
     now = op.Add(f, change)  # (N, K, C)
     u = op.Mul(op.Div(op.Abs(now), deviation), op.Mul(seen.is_there, says))
 
     most = op.Sqrt(op.Add(variance, op.Mul(usual, number(USUAL_CLIP_SHARE))))
-    most = op.Add(op.Mul(most, number(CLIP)), floor)
+    most = op.Add(op.Mul(most, number(clip)), floor)
     most = op.Where(op.Less(visited, number(TRUSTED)), number(LARGEST_READING), most)
     q = bounded(op.Sub(x, mean), most)
     visited = op.Add(visited, one)
-    a = op.Max(op.Div(one, visited), number(1 / MEMORY))
+    a = op.Max(op.Div(one, visited), number(1 / memory))
     aq = op.Mul(a, q)
     learnt = [
         op.Add(mean, aq),

@@ -57,7 +57,12 @@ def _onnx_levels(x, state, spans):  # type: ignore[no-untyped-def]  # traced by 
 
 
 def step(
-    sample: Any, state: Any, spans: Sequence[float] = SPANS, *, guarded: Any = None
+    sample: Any,
+    state: Any,
+    spans: Sequence[float] = SPANS,
+    *,
+    guarded: Any = None,
+    memory: float = VARIANCE_MEMORY,
 ) -> tuple[Reading, Any, Any, Any, Any]:
     """As `edgernn.nets.levels` writes it."""
     scales = len(spans)
@@ -84,7 +89,7 @@ def step(
     pace = op.Div(seen.is_learnt, op.Add(op.Where(is_guarded, zero, cube), one))
     learnt = op.Mul(op.Mul(op.Max(seen.rate, number(1 / LEVEL_MEMORY)), pace), r)
     settling = op.Div(one, op.Max(op.Sub(n, number(SKIPPED - 1)), one))
-    settling = op.Max(settling, number(1 / VARIANCE_MEMORY))
+    settling = op.Max(settling, number(1 / memory))
     settling = op.Mul(settling, as_number(op.Greater(n, number(SKIPPED))))
     varied = op.Mul(op.Mul(settling, pace), op.Sub(op.Mul(now, now), v))
     following = op.Concat(
