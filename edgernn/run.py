@@ -94,7 +94,7 @@ def load_run(folder: Path) -> Run:
             raise EdgernnError(f"{folder}: not a run folder of `edgernn train`: {name} is missing")
     config = read_settings(folder / CONFIG, Config)
     card = decode_card(read_text(folder / CARD), where=str(folder / CARD))
-    model = build_model(config, card.channel_names, classes=card.classes)
+    model = build_model(config, card.channel_names, classes=card.classes, period_s=card.period_s)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as exc:
@@ -109,16 +109,19 @@ def load_run(folder: Path) -> Run:
     return Run(config, card, model.eval(), healthy)
 
 
-def build_model(config: Config, channels: Sequence[str], *, classes: Sequence[str] = ()) -> Model:
-    """An untrained model of the configuration's task, over channels of these names; `classes`: what
-    "classify" tells apart."""
+def build_model(
+    config: Config, channels: Sequence[str], *, period_s: float, classes: Sequence[str] = ()
+) -> Model:
+    """An untrained model of the configuration's task, over channels of these names; `period_s`:
+    between samples; `classes`: what "classify" tells apart."""
     network, seed = config.network, config.training.seed
     match config.task:
         case "classify":
-            return Classifier(channels, network, classes=classes, seed=seed)
+            return Classifier(channels, network, classes=classes, seed=seed, period_s=period_s)
         case "forecast":
-            return Forecaster(channels, network, horizon=config.forecast.horizon, seed=seed)
-    return build_detector(config, channels)
+            horizon = config.forecast.horizon
+            return Forecaster(channels, network, horizon=horizon, seed=seed, period_s=period_s)
+    return build_detector(config, channels, period_s=period_s)
 
 
 def config_toml(config: Config) -> bytes:
@@ -126,7 +129,7 @@ def config_toml(config: Config) -> bytes:
     return msgspec.toml.encode(_without_none(msgspec.to_builtins(config)))
 
 
-def build_detector(config: Config, channels: Sequence[str]) -> Detector:
+def build_detector(config: Config, channels: Sequence[str], *, period_s: float) -> Detector:
     """An untrained detector as the configuration asks for, over channels of these names."""
     return Detector(
         channels,
@@ -136,6 +139,7 @@ def build_detector(config: Config, channels: Sequence[str]) -> Detector:
         config.levels,
         span=config.score.window,
         seed=config.training.seed,
+        period_s=period_s,
     )
 
 

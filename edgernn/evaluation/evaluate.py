@@ -11,6 +11,7 @@ from edgernn.card import Card
 from edgernn.errors import EdgernnError
 from edgernn.nets.detector import Detector
 from edgernn.recording import Recording, Track, segments
+from edgernn.training.stretches import blocks
 
 Floats = NDArray[np.float32]
 
@@ -61,7 +62,7 @@ def _score_track(detector: Detector, card: Card, track: Track, limits: Limits) -
     last_s = -np.inf
     edges: list[Edge] = []
     for piece in segments(track, period_s=card.period_s, max_gap_s=card.max_gap_s):
-        score, contribution, expected = _run(detector, card, piece.x)
+        score, contribution, expected = _run(detector, card, piece)
         is_on, threshold = np.zeros(len(score), bool), np.zeros(len(score))
         if (edge := alarm.end(last_s)) is not None:
             edges.append(edge)
@@ -95,12 +96,13 @@ def _score_track(detector: Detector, card: Card, track: Track, limits: Limits) -
 
 
 @torch.no_grad()
-def _run(detector: Detector, card: Card, x: Floats) -> tuple[Floats, Floats, Floats]:
-    """One piece x (T, C) from a fresh state → score (T,), contribution and expected (T, C) of each
-    sample: what comes with sample t is about sample t − delay."""
+def _run(detector: Detector, card: Card, piece: Track) -> tuple[Floats, Floats, Floats]:
+    """One piece from a fresh state → score (T,), contribution and expected (T, C) of each sample:
+    what comes with sample t is about sample t − delay."""
     state = detector.fresh_state(1)
     parts = []
-    for block in torch.split(torch.from_numpy(x).unsqueeze(1), BLOCK):  # (≤ BLOCK, 1, C)
+    for block, first_s in blocks(piece, BLOCK):  # (≤ BLOCK, 1, C)
+        state = detector.set_clock(state, first_s)
         score, contribution, expected, *rest = detector(block, *state)
         state = tuple(rest)
         parts.append((score[:, 0].numpy(), contribution[:, 0].numpy(), expected[:, 0].numpy()))

@@ -187,7 +187,7 @@ def _override(
 def _check_fits(config: Config, recording: Recording, source: Path) -> None:
     """Refuse before an epoch what does not fit the channels, by the file that says it."""
     try:
-        build_model(config, recording.channels, classes=("a", "b"))
+        build_model(config, recording.channels, period_s=recording.period_s, classes=("a", "b"))
     except EdgernnError as exc:
         raise EdgernnError(f"{source}: {exc}") from exc
 
