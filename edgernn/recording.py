@@ -181,13 +181,13 @@ def check_readable(path: Path, recording: Recording) -> None:
 
 
 def check_dated(recording: Recording, what: str) -> None:
-    """Raises EdgernnError, its sentence opened by `what` asks, where times are no dates: seconds
-    from a beginning say nothing of the time of day."""
+    """Raises EdgernnError, its sentence opened by `what` asks, where times are seconds from a
+    beginning, which say nothing of the time of day."""
     for track in recording.tracks:
         if (first_s := float(track.time_s[0])) < YEAR_S:
             raise EdgernnError(
-                f"{what}: expected dates to tell the time of day by, and the times of stream "
-                f"{track.stream} begin at {first_s:g} s, {format_time(first_s)}"
+                f"{what}: expected dates, and the times of stream {track.stream} begin at "
+                f"{first_s:g} s, which is {format_time(first_s)}"
             )
 
 

@@ -414,7 +414,7 @@ def test_training_on_stores_the_weights_it_trained_with(
     assert len(np.unique(weights[1][name][0].detach().numpy())) <= 15  # of a row, as int4 has them
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "calendar"])
 def test_every_network_can_be_trained_on(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

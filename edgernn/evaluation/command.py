@@ -21,7 +21,7 @@ from edgernn.evaluation.metrics import Metrics, measure
 from edgernn.evaluation.page import Evaluation, duration, number, short, write_page
 from edgernn.layout import Columns
 from edgernn.options import said
-from edgernn.recording import Recording, check_dated, read_recording
+from edgernn.recording import Recording, read_recording
 from edgernn.run import EVALUATION, Run, load_run
 from edgernn.settings import make_folder
 from edgernn.spill import Spill
@@ -45,8 +45,6 @@ def evaluate(
         columns=msgspec.structs.replace(*columns_of_run[:1] or [Columns()], **said(columns)),
         period_s=run.card.period_s,
     )
-    if run.model.has_clock:
-        check_dated(recording, f"{source}: network.calendar")
     folder = output or run_folder / EVALUATION / source.stem
     if run.card.task != "anomaly":
         if false_alarms is not None or folds_wanted is not None:

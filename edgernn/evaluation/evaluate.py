@@ -10,7 +10,7 @@ from edgernn.alarm import Alarm, Edge, Limits
 from edgernn.card import Card
 from edgernn.errors import EdgernnError
 from edgernn.nets.detector import Detector
-from edgernn.recording import Recording, Track, segments
+from edgernn.recording import Recording, Track, check_dated, segments
 from edgernn.training.stretches import blocks
 
 Floats = NDArray[np.float32]
@@ -119,7 +119,10 @@ def _shifted(said: Floats, delay: int) -> Floats:
 
 
 def find_columns(card: Card, recording: Recording) -> list[int]:
-    """Where the card's channels are in the recording, by name."""
+    """Where the card's channels are in the recording, by name. Raises EdgernnError if they are not
+    all there, or a detector that goes by the time has no dates to go by."""
+    if any(state.is_clock for state in card.states):
+        check_dated(recording, f"{card.name} goes by the time")
     if missing := [name for name in card.channel_names if name not in recording.channels]:
         raise EdgernnError(
             f"channel {', '.join(missing)} is missing: the detector has "

@@ -146,7 +146,7 @@ class Model(Exportable):
         if self.calendar is None:
             features, following = self.network(seen, *islice(state, count))
             return seen, features, following
-        columns, clock = self.calendar(z.shape[0], state[count])
+        columns, clock = self.calendar(z, state[count])
         given = torch.cat([*values, columns], dim=-1)
         features, following = self.network(given, *islice(state, count))
         return seen, features, (*following, clock)

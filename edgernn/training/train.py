@@ -80,7 +80,7 @@ def train(
     """
     period_s = recording.period_s
     if config.network.calendar:
-        check_dated(recording, "network.calendar")
+        check_dated(recording, f"network.calendar = {[*config.network.calendar]}")
     stretches = split(recording, config, spill)
     channels = _channels(recording, stretches.fit, spill)
     classes = find_classes(recording) if config.task == "classify" else ()
