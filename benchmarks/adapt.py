@@ -184,7 +184,7 @@ def _adapting(run: Run, healthy: Recording, way: AdaptConfig | LevelsConfig) -> 
     """The same trained weights, calibrated as a detector that adapts."""
     table = {"adapt" if isinstance(way, AdaptConfig) else "levels": way}
     config = msgspec.structs.replace(run.config, **table)
-    made = build_detector(config, run.card.channel_names)
+    made = build_detector(config, run.card.channel_names, period_s=run.card.period_s)
     trained = run.model.state_dict()
     mine = {name: one for name, one in trained.items() if not name.startswith("calibration.")}
     made.load_state_dict(mine, strict=False)  # neither adapters nor levels are trained

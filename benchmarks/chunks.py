@@ -42,7 +42,7 @@ def main() -> None:
     config = Config(recording=(), training=TrainingConfig())
     x = side_by_side(
         split(recording, config).fit, config.training.streams, at_least=config.training.chunk
-    )
+    ).x
     x = ((x - x.nanmean((0, 1))) / 10).nan_to_num()  # (T, N, C)
     chunks, windows = [], []
     for _ in range(ROUNDS):

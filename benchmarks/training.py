@@ -32,7 +32,8 @@ def main(devices: Sequence[str]) -> None:
     for device in devices or (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]):
         config = Config(recording=(), training=TrainingConfig(epochs=EPOCHS, device=device))
         stretches = split(recording, config)
-        x = side_by_side(stretches.fit, config.training.streams, at_least=config.training.chunk)
+        streams, chunk = config.training.streams, config.training.chunk
+        x = side_by_side(stretches.fit, streams, at_least=chunk).x
         samples = x.shape[0] * x.shape[1]
         for threads in sorted({1, cores}) if device == "cpu" else [cores]:
             torch.set_num_threads(threads)
@@ -76,7 +77,7 @@ def main(devices: Sequence[str]) -> None:
 
 def _trainer_epochs(recording: Recording, stretches: Stretches, config: Config) -> list[float]:
     """Seconds of each epoch after the first."""
-    detector = build_detector(config, recording.channels)
+    detector = build_detector(config, recording.channels, period_s=recording.period_s)
     fit_scaling(detector, stretches.fit)
     ends_s: list[float] = []
 
@@ -90,9 +91,11 @@ def _trainer_epochs(recording: Recording, stretches: Stretches, config: Config) 
 def _validations(recording: Recording, stretches: Stretches, config: Config) -> list[float]:
     """Seconds of each validation after the first."""
     training = config.training
-    detector = build_detector(config, recording.channels).to(training.device)
+    detector = build_detector(config, recording.channels, period_s=recording.period_s)
     held_out = side_by_side(stretches.validation, training.streams, at_least=training.chunk)
-    held_out = held_out.to(training.device)
+    device = torch.device(training.device)
+    detector.to(device)
+    held_out = held_out.to(device)
     times_s = []
     for _ in range(EPOCHS):
         began_s = time.perf_counter()

@@ -24,7 +24,7 @@ from edgernn.layout import (
     parse_label,
     read_rows,
 )
-from edgernn.times import MILLISECONDS_FROM, parse_time
+from edgernn.times import MILLISECONDS_FROM, YEAR_S, format_time, parse_time
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")
 PARQUET_SUFFIX = ".parquet"
@@ -178,6 +178,17 @@ def check_readable(path: Path, recording: Recording) -> None:
     for is_wrong, what in problems:
         if is_wrong:
             raise EdgernnError(f"{path}: {what} that could not be read back")
+
+
+def check_dated(recording: Recording, what: str) -> None:
+    """Raises EdgernnError, its sentence opened by `what` asks, where times are seconds from a
+    beginning, which say nothing of the time of day."""
+    for track in recording.tracks:
+        if (first_s := float(track.time_s[0])) < YEAR_S:
+            raise EdgernnError(
+                f"{what}: expected dates, and the times of stream {track.stream} begin at "
+                f"{first_s:g} s, which is {format_time(first_s)}"
+            )
 
 
 def _titles(recording: Recording) -> list[str]:

@@ -127,21 +127,25 @@ def load_run(folder: Path) -> Run:
 
 
 def _build(config: Config, card: Card) -> Exportable:
+    names, period_s = card.channel_names, card.period_s
     if config.general is not None:
-        return General(len(card.channels), config.general, period_s=card.period_s)
-    return build_model(config, card.channel_names, classes=card.classes)
+        return General(len(names), config.general, period_s=period_s)
+    return build_model(config, names, period_s=period_s, classes=card.classes)
 
 
-def build_model(config: Config, channels: Sequence[str], *, classes: Sequence[str] = ()) -> Model:
-    """An untrained model of the configuration's task, over channels of these names; `classes`: what
-    "classify" tells apart."""
+def build_model(
+    config: Config, channels: Sequence[str], *, period_s: float, classes: Sequence[str] = ()
+) -> Model:
+    """An untrained model of the configuration's task, over channels of these names; `period_s`:
+    between samples; `classes`: what "classify" tells apart."""
     network, seed = config.network, config.training.seed
     match config.task:
         case "classify":
-            return Classifier(channels, network, classes=classes, seed=seed)
+            return Classifier(channels, network, classes=classes, seed=seed, period_s=period_s)
         case "forecast":
-            return Forecaster(channels, network, horizon=config.forecast.horizon, seed=seed)
-    return build_detector(config, channels)
+            horizon = config.forecast.horizon
+            return Forecaster(channels, network, horizon=horizon, seed=seed, period_s=period_s)
+    return build_detector(config, channels, period_s=period_s)
 
 
 def config_toml(config: Config) -> bytes:
@@ -149,7 +153,7 @@ def config_toml(config: Config) -> bytes:
     return msgspec.toml.encode(_without_none(msgspec.to_builtins(config)))
 
 
-def build_detector(config: Config, channels: Sequence[str]) -> Detector:
+def build_detector(config: Config, channels: Sequence[str], *, period_s: float) -> Detector:
     """An untrained detector as the configuration asks for, over channels of these names."""
     return Detector(
         channels,
@@ -159,6 +163,7 @@ def build_detector(config: Config, channels: Sequence[str]) -> Detector:
         config.levels,
         span=config.score.window,
         seed=config.training.seed,
+        period_s=period_s,
     )
 
 

@@ -8,6 +8,8 @@ MILLISECONDS_FROM = 1e11
 
 DAY_S = 86_400.0
 WEEK_S = 7 * DAY_S
+YEAR_S = 365 * DAY_S
+"""Times before the end of 1970 are seconds from a beginning, or of a clock that was never set."""
 FIRST_MONDAY_S = 4 * DAY_S
 """1970-01-05; the epoch was a Thursday."""
 SHOWN = 40

@@ -67,10 +67,21 @@ CONFIGS: dict[str, tuple[NetworkConfig, HeadConfig]] = {
         NetworkConfig(kind="lstm", hidden=8, direction="bidirectional", look_ahead=3),
         HeadConfig(kinds=("forecast", "reconstruct", "encoder-decoder"), window=10),
     ),
+    "calendar": (NetworkConfig(hidden=8, calendar=("day", "week")), HeadConfig()),
+    "calendar, branches, look-ahead": (
+        NetworkConfig(
+            hidden=8,
+            branches=(("heat",), ("rate", "level")),
+            direction="bidirectional",
+            look_ahead=3,
+            calendar=("week",),
+        ),
+        HeadConfig(kinds=("forecast", "reconstruct")),
+    ),
     "adapting": (NetworkConfig(hidden=8), HeadConfig()),
     "adapting scale": (NetworkConfig(hidden=8), HeadConfig()),
-    "adapting, all heads, look-ahead": (
-        NetworkConfig(hidden=8, direction="bidirectional", look_ahead=3),
+    "adapting, all heads, look-ahead, calendar": (
+        NetworkConfig(hidden=8, direction="bidirectional", look_ahead=3, calendar=("day",)),
         HeadConfig(kinds=("forecast", "reconstruct", "encoder-decoder"), window=10),
     ),
     "levels, two heads, look-ahead": (
@@ -86,6 +97,8 @@ ADAPTS["adapting scale"] = AdaptConfig(scale=True, memory=100)
 LEVELS = {
     "levels, two heads, look-ahead": LevelsConfig(of=("reading", "residual"), spans=(2, 30)),
 }
+PERIOD_S = 10_000.0
+"""So that the clock of a calendar comes round within the samples of a check."""
 INT8_TOLERANCE = 0.5
 """Of scores below 6, an untrained detector's weights being all of one size; 0.2 was measured."""
 
@@ -94,7 +107,7 @@ INT8_TOLERANCE = 0.5
 def detector(name: str) -> Detector:
     """Calibrated but not trained: the properties must hold for any weights."""
     adapt, levels = ADAPTS.get(name), LEVELS.get(name)
-    made = Detector(NAMES, *CONFIGS[name], adapt, levels, span=30, seed=3)
+    made = Detector(NAMES, *CONFIGS[name], adapt, levels, span=30, seed=3, period_s=PERIOD_S)
     x = healthy(3000, 1, seed=0)[:, 0]
     pieces = _tracks(x)
     fit_scaling(made, pieces)
@@ -129,7 +142,7 @@ def a_card(made: Detector) -> Card:
         task="anomaly",
         network="",
         channels=tuple(Channel(name, "", 0.0, 1.0) for name in NAMES),
-        period_s=1.0,
+        period_s=PERIOD_S,
         max_gap_s=60.0,
         warm_up=30 + made.delay,
         delay=made.delay,

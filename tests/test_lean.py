@@ -32,6 +32,10 @@ MOST_NODES_WITH_LEVELS = 151
 """Of readings and residuals; 150 were counted."""
 
 
+NODES_OF_A_CALENDAR = 7
+"""Two additions, a product, sine and cosine beside each other, and the clock that comes round."""
+
+
 @pytest.fixture(scope="module", params=list(HEADS))
 def heads(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -80,6 +84,16 @@ def test_what_a_stream_learns_of_one_sample_takes_no_loop(
     assert several["If"] == lags + means + learners
     assert (one["Scan"], one["If"], one["RNN"]) == (0, 0, 0)
     assert one.total() <= MOST_NODES_ADAPTING
+
+
+def test_a_calendar_of_one_sample_takes_seven_nodes_and_counts_no_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = NetworkConfig(hidden=16, calendar=("day", "week"))
+    graph = build_graph(Detector(NAMES, network, span=30, seed=0).eval())
+    one = as_it_runs(graph, tmp_path, monkeypatch, samples=1)
+    assert one["Range"] == 0
+    assert one.total() <= MOST_NODES["forecast"] + NODES_OF_A_CALENDAR
 
 
 def test_levels_of_one_sample_take_no_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,8 @@ def test_healthy_pieces_are_all_learnt_alike() -> None:
     made = untrained(BOTH)
     settle_levels(made, [piece(x[:1500]), piece(x[1500:])], warm_up=WARM_UP)
     (judge,) = made.levels
-    parts = [run_stream(made.gathered, made, one)[WARM_UP:] for one in (x[:1500], x[1500:])]
+    halves = piece(x[:1500]), piece(x[1500:])
+    parts = [run_stream(made.gathered, made, one)[WARM_UP:] for one in halves]
     seen = np.concatenate(parts)
     assert seen.shape[1] == judge.start.shape[1] == 2 * CHANNELS
     start = judge.start.numpy()

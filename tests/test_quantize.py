@@ -321,8 +321,8 @@ def test_times_are_above_zero_and_grow_with_streams() -> None:
 def test_a_labelled_piece_shorter_than_the_delay_adds_nothing() -> None:
     card = make_card(delay=7, warm_up=7)
     score = np.arange(60, dtype=np.float32)[:, None]
-    whole = Piece(score[:, None], np.arange(60) >= 30), score, score[::-1]
-    short = Piece(score[:4, None], np.ones(4, np.bool_)), score[:4], score[:4]
+    whole = Piece(score[:, None], (), np.arange(60) >= 30), score, score[::-1]
+    short = Piece(score[:4, None], (), np.ones(4, np.bool_)), score[:4], score[:4]
     alone = _auc_pr_loss(card, [whole])
     assert alone is not None and alone > 0.1
     assert _auc_pr_loss(card, [whole, short]) == alone
@@ -414,7 +414,7 @@ def test_training_on_stores_the_weights_it_trained_with(
     assert len(np.unique(weights[1][name][0].detach().numpy())) <= 15  # of a row, as int4 has them
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "calendar"])
 def test_every_network_can_be_trained_on(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ TOML = """
 path = "pump.parquet"
 [network]
 hidden = 6
+calendar = ["day"]
 [training]
 epochs = 4
 streams = 7

@@ -12,6 +12,7 @@ from edgernn.nets import NETWORKS, Classifier, Detector, Forecaster, HeadConfig,
 from edgernn.recording import write_recording
 from edgernn.simulate.pump import simulate_pump
 from edgernn.training.reach import Reach, measure_reach
+from edgernn.training.stretches import Lanes
 
 CHUNK = 32
 STEP = 0.05
@@ -40,7 +41,7 @@ def with_recurrent_radius(radius: float) -> Detector:
 
 def reach(made: Detector) -> Reach:
     x = torch.randn(2 * CHUNK * 4 + 1, 3, 2, generator=torch.Generator().manual_seed(0))
-    return measure_reach(made, x, chunk=CHUNK)
+    return measure_reach(made, Lanes(x), chunk=CHUNK)
 
 
 def test_with_tiny_recurrent_weights_the_gradient_vanishes_and_another_kind_is_named() -> None:
@@ -121,7 +122,7 @@ def test_the_norms_are_those_of_a_finite_difference() -> None:
                 other[-4, 0, channel] += sign * STEP
                 moved.append(lost(other))
             squares += ((moved[0] - moved[1]) / (2 * STEP) * 2.0) ** 2
-    found = measure_reach(made, x, chunk=CHUNK).norms[2]  # lag 3
+    found = measure_reach(made, Lanes(x), chunk=CHUNK).norms[2]  # lag 3
     assert found == pytest.approx(squares**0.5, rel=0.01)
 
 
@@ -146,6 +147,6 @@ def test_the_reach_of_other_tasks_is_measured_by_their_own_loss() -> None:
     classifier = Classifier(("a", "b"), NetworkConfig(hidden=4), classes=("no", "yes"), seed=0)
     forecaster = Forecaster(("a", "b"), NetworkConfig(hidden=4), horizon=3, seed=0)
     for model, samples in ((classifier, torch.cat([x, label], dim=-1)), (forecaster, x)):
-        reach = measure_reach(model, samples, chunk=8)
+        reach = measure_reach(model, Lanes(samples), chunk=8)
         assert len(reach.norms) == 16
         assert reach.norms[0] > 0

@@ -29,6 +29,7 @@ TOML = """
 path = "pump.csv"
 [network]
 hidden = 4
+calendar = ["day", "week"]
 [training]
 epochs = 40
 streams = 8

@@ -14,6 +14,7 @@ from edgernn.card import AlarmRule
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.evaluation.folds import cross_validate, cut
 from edgernn.layout import Columns
+from edgernn.nets import NetworkConfig
 from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import CARD, CONFIG, HEALTHY, LOSS, WEIGHTS
 from edgernn.simulate.pump import simulate_pump
@@ -80,9 +81,10 @@ def test_one_beside_has_the_room_that_is_left(tmp_path: Path) -> None:
 def test_pieces_stand_side_by_side_alike_in_memory_and_in_a_file(tmp_path: Path) -> None:
     made = pieces(9000, 20, 5000)
     with Spill(tmp_path / "s", limit_bytes=0) as spill:
-        mapped = side_by_side(made, 2, at_least=64, spill=spill).numpy()
+        mapped = side_by_side(made, 2, at_least=64, spill=spill).x.numpy()
         assert spill.is_used
-        assert np.array_equal(mapped, side_by_side(made, 2, at_least=64).numpy(), equal_nan=True)
+        plain = side_by_side(made, 2, at_least=64).x.numpy()
+        assert np.array_equal(mapped, plain, equal_nan=True)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +144,11 @@ def test_weights_do_not_depend_on_where_the_samples_were(tmp_path: Path) -> None
     found = []
     for memory_gb in (2.0, 0.0):
         training = TrainingConfig(epochs=2, streams=8, chunk=32, memory_gb=memory_gb)
-        config = Config(recording=(RecordingConfig(path="a.parquet"),), training=training)
+        config = Config(
+            recording=(RecordingConfig(path="a.parquet"),),
+            network=NetworkConfig(calendar=("day",)),
+            training=training,
+        )
         with Spill(tmp_path / "s", limit_bytes=memory_gb * 1e9) as spill:
             recording = read_recordings(config, tmp_path, spill)
             run, losses = train_detector(config, recording, name="p", spill=spill)

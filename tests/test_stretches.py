@@ -103,7 +103,7 @@ def test_side_by_side_every_sample_has_its_place_in_the_order_of_time(
     lengths: list[int], streams: int, at_least: int
 ) -> None:
     pieces = [track(length) for length in lengths]
-    together = side_by_side(pieces, streams, at_least=at_least).numpy()
+    together = side_by_side(pieces, streams, at_least=at_least).x.numpy()
     lanes = [lane[~np.isnan(lane)].tolist() for lane in together[:, :, 0].T]
     assert all(lane == sorted(lane) for lane in lanes)
     kept = [value for lane in lanes for value in lane]
@@ -115,15 +115,15 @@ def test_side_by_side_every_sample_has_its_place_in_the_order_of_time(
 
 
 def test_side_by_side_there_are_about_as_many_streams_as_asked_for() -> None:
-    assert side_by_side([track(1000)], 8, at_least=2).shape == (125, 8, 2)
+    assert side_by_side([track(1000)], 8, at_least=2).x.shape == (125, 8, 2)
 
 
 def test_side_by_side_pieces_are_never_cut_shorter_than_a_chunk() -> None:
-    assert side_by_side([track(100)], 32, at_least=50).shape == (50, 2, 2)
+    assert side_by_side([track(100)], 32, at_least=50).x.shape == (50, 2, 2)
 
 
 def test_side_by_side_the_end_of_a_shorter_piece_is_missing() -> None:
-    together = side_by_side([track(10), track(4)], 2, at_least=2).numpy()
+    together = side_by_side([track(10), track(4)], 2, at_least=2).x.numpy()
     assert together.shape == (7, 3, 2)
     assert np.isnan(together[3:, 1]).all()
     assert np.isnan(together[4:, 2]).all()

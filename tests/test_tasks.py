@@ -42,9 +42,21 @@ HORIZON = 5
 NETWORKS = {
     "gru": NetworkConfig(kind="gru", hidden=16),
     "bidirectional": NetworkConfig(kind="lstm", hidden=8, direction="bidirectional", look_ahead=4),
+    "calendar": NetworkConfig(hidden=8, calendar=("day", "week")),
+    "late calendar": NetworkConfig(
+        hidden=8, direction="bidirectional", look_ahead=4, calendar=("day",)
+    ),
 }
-"""One that speaks at once, and one whose features come late."""
-CONFIGS = ["classify, gru", "classify, bidirectional", "forecast, gru"]
+"""One that speaks at once, and one whose features come late; the same by the time."""
+CONFIGS = [
+    "classify, gru",
+    "classify, bidirectional",
+    "classify, late calendar",
+    "forecast, gru",
+    "forecast, calendar",
+]
+PERIOD_S = 10_000.0
+"""So that the clock of a calendar comes round within the samples of a check."""
 SAME = {"classify": {"probability": 1e-4}, "forecast": {"forecast": 1e-4, "spread": 1e-4}}
 """Of probabilities, and relative of forecasts and spreads: sums of float32 in another order."""
 NEARLY = {"classify": {"probability": 0.02}, "forecast": {"forecast": 0.02, "spread": 0.02}}
@@ -57,8 +69,8 @@ def untrained(name: str, *, seed: int = 3) -> Model:
     """The properties must hold for any weights."""
     task, network = name.split(", ")
     if task == "classify":
-        return Classifier(NAMES, NETWORKS[network], classes=CLASSES, seed=seed)
-    return Forecaster(NAMES, NETWORKS[network], horizon=HORIZON, seed=seed)
+        return Classifier(NAMES, NETWORKS[network], classes=CLASSES, seed=seed, period_s=PERIOD_S)
+    return Forecaster(NAMES, NETWORKS[network], horizon=HORIZON, seed=seed, period_s=PERIOD_S)
 
 
 @cache

@@ -19,7 +19,7 @@ from edgernn.run import EpochLoss, Run, build_detector
 from edgernn.simulate.pump import simulate_pump
 from edgernn.training.fit import ALONE, _train_epoch, fit, fit_scaling, mean_loss
 from edgernn.training.optimizer import Optimizer
-from edgernn.training.stretches import side_by_side, split
+from edgernn.training.stretches import Lanes, side_by_side, split
 from edgernn.training.train import train
 
 TOLERANCE = 1e-5
@@ -67,15 +67,17 @@ def test_epochs_with_bf16_products_learn_nearly_the_same_and_keep_float32_weight
     """On the CPU, which `fit` refuses only because it is slow there."""
     config = make_config()
     stretches = split(pump(), config)
-    x = side_by_side(stretches.fit, config.training.streams, at_least=config.training.chunk)
+    streams, chunk = config.training.streams, config.training.chunk
+    lanes = side_by_side(stretches.fit, streams, at_least=chunk)
+    streams = lanes.x.shape[1]
     lost = {}
     for bf16 in (False, True):
-        detector = build_detector(config, pump().channels)
+        detector = build_detector(config, pump().channels, period_s=1.0)
         fit_scaling(detector, stretches.fit)
         optimizer = Optimizer(detector, config.training)
         for epoch in range(1, 5):
             lost[bf16] = _train_epoch(
-                detector, x, config.training, optimizer, x.shape[1], ALONE, epoch=epoch, bf16=bf16
+                detector, lanes, config.training, optimizer, streams, ALONE, epoch=epoch, bf16=bf16
             )
         assert all(p.dtype == torch.float32 for p in detector.parameters())
     assert lost[True] == pytest.approx(lost[False], abs=0.01)  # 0.001 was measured
@@ -114,10 +116,11 @@ def test_an_epoch_carries_the_state_over_its_chunks() -> None:
     training = msgspec.structs.replace(config.training, learning_rate=1e-7, hide=0.0)
     recording = pump()
     stretches = split(recording, config)
-    detector = build_detector(config, recording.channels)
+    detector = build_detector(config, recording.channels, period_s=recording.period_s)
     fit_scaling(detector, stretches.fit)
-    x = side_by_side(stretches.fit, training.streams, at_least=training.chunk)
-    whole = mean_loss(detector, x)
+    whole = mean_loss(
+        detector, side_by_side(stretches.fit, training.streams, at_least=training.chunk)
+    )
     (loss,) = fit(detector, stretches, training, lambda _: None)
     assert loss.training == pytest.approx(whole, rel=1e-4)  # the weights hardly moved
 
@@ -149,8 +152,8 @@ def test_the_loss_of_a_recording_is_the_sum_over_its_chunks_with_the_state_carri
 def test_a_chunk_with_the_state_forgotten_has_another_loss() -> None:
     detector = Detector(("a", "b"), NetworkConfig(hidden=6), span=10, seed=0)
     x = torch.randn(40, 1, 2, generator=torch.Generator().manual_seed(0))
-    whole = mean_loss(detector, x)
-    halves = (mean_loss(detector, x[:20]) + mean_loss(detector, x[20:])) / 2
+    whole = mean_loss(detector, Lanes(x))
+    halves = sum(mean_loss(detector, Lanes(half)) for half in (x[:20], x[20:])) / 2
     assert abs(halves - whole) > 1e-3
 
 

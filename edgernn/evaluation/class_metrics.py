@@ -14,6 +14,7 @@ from edgernn.evaluation.evaluate import BLOCK, find_columns
 from edgernn.nets.model import Model
 from edgernn.recording import Recording, Track, segments
 from edgernn.training.lessons import classes_of
+from edgernn.training.stretches import blocks
 
 Words = NDArray[np.str_]
 
@@ -95,8 +96,8 @@ def _true_and_said(model: Model, card: Card, piece: Track) -> tuple[list[str], l
     is about row t − delay."""
     state = model.fresh_state(1)
     parts = []
-    for block in torch.split(torch.from_numpy(piece.x).unsqueeze(1), BLOCK):  # (≤ BLOCK, 1, C)
-        said_of_block, *rest = model(block, *state)
+    for block, first_s in blocks(piece, BLOCK):  # (≤ BLOCK, 1, C)
+        said_of_block, *rest = model(block, *model.set_clock(state, first_s))
         state = tuple(rest)
         parts.append(said_of_block[:, 0].numpy())
     probability = np.concatenate(parts)[card.warm_up :]  # (·, L)

@@ -10,7 +10,8 @@ from edgernn.alarm import Alarm, Edge, Limits
 from edgernn.card import Card
 from edgernn.errors import EdgernnError
 from edgernn.nets.model import Exportable
-from edgernn.recording import Recording, Track, segments
+from edgernn.recording import Recording, Track, check_dated, segments
+from edgernn.training.stretches import blocks
 
 Floats = NDArray[np.float32]
 
@@ -61,7 +62,7 @@ def _score_track(detector: Exportable, card: Card, track: Track, limits: Limits)
     last_s = -np.inf
     edges: list[Edge] = []
     for piece in segments(track, period_s=card.period_s, max_gap_s=card.max_gap_s):
-        score, contribution, expected = _run(detector, card, piece.x)
+        score, contribution, expected = _run(detector, card, piece)
         is_on, threshold = np.zeros(len(score), bool), np.zeros(len(score))
         if (edge := alarm.end(last_s)) is not None:
             edges.append(edge)
@@ -95,12 +96,13 @@ def _score_track(detector: Exportable, card: Card, track: Track, limits: Limits)
 
 
 @torch.no_grad()
-def _run(detector: Exportable, card: Card, x: Floats) -> tuple[Floats, Floats, Floats]:
-    """One piece x (T, C) from a fresh state → score (T,), contribution and expected (T, C) of each
-    sample: what comes with sample t is about sample t − delay."""
+def _run(detector: Exportable, card: Card, piece: Track) -> tuple[Floats, Floats, Floats]:
+    """One piece from a fresh state → score (T,), contribution and expected (T, C) of each sample:
+    what comes with sample t is about sample t − delay."""
     state = detector.fresh_state(1)
     parts = []
-    for block in torch.split(torch.from_numpy(x).unsqueeze(1), BLOCK):  # (≤ BLOCK, 1, C)
+    for block, first_s in blocks(piece, BLOCK):  # (≤ BLOCK, 1, C)
+        state = detector.set_clock(state, first_s)
         score, contribution, expected, *rest = detector(block, *state)
         state = tuple(rest)
         parts.append((score[:, 0].numpy(), contribution[:, 0].numpy(), expected[:, 0].numpy()))
@@ -117,7 +119,10 @@ def _shifted(said: Floats, delay: int) -> Floats:
 
 
 def find_columns(card: Card, recording: Recording) -> list[int]:
-    """Where the card's channels are in the recording, by name."""
+    """Where the card's channels are in the recording, by name. Raises EdgernnError if they are not
+    all there, or a detector that goes by the time has no dates to go by."""
+    if any(state.is_clock for state in card.states):
+        check_dated(recording, f"{card.name} goes by the time")
     if missing := [name for name in card.channel_names if name not in recording.channels]:
         raise EdgernnError(
             f"channel {', '.join(missing)} is missing: the detector has "

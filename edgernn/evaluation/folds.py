@@ -10,7 +10,6 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from edgernn.alarm import Limits
 from edgernn.card import AlarmRule
@@ -21,6 +20,7 @@ from edgernn.evaluation.metrics import measure
 from edgernn.nets.detector import Detector
 from edgernn.recording import Recording, Track, segments
 from edgernn.spill import IN_MEMORY, Spill
+from edgernn.training.stretches import blocks
 from edgernn.training.train import train
 
 Numbers = dict[str, float | None]
@@ -140,7 +140,7 @@ def _try_out(
             f"of {card.warm_up} samples; ask for fewer folds"
         )
     pieces = [
-        piece.x
+        piece
         for track in block.held_out.tracks
         for piece in segments(track, period_s=card.period_s, max_gap_s=card.max_gap_s)
     ]
@@ -160,13 +160,13 @@ def _try_out(
 
 
 @torch.no_grad()
-def _loss(detector: Detector, pieces: Iterable[NDArray[np.float32]]) -> float:
-    """Mean negative log-likelihood of a value of contiguous pieces (T, C), each from a fresh
-    state."""
+def _loss(detector: Detector, pieces: Iterable[Track]) -> float:
+    """Mean negative log-likelihood of a value of contiguous pieces, each from a fresh state."""
     total = count = 0.0
-    for x in pieces:
+    for piece in pieces:
         state = detector.fresh_state(1)
-        for block in torch.split(torch.from_numpy(x).unsqueeze(1), BLOCK):
+        for block, first_s in blocks(piece, BLOCK):
+            state = detector.set_clock(state, first_s)
             loss, values, state = detector.loss(block, torch.zeros_like(block), *state)
             total, count = total + loss.item(), count + values.item()
     return total / max(count, 1.0)

@@ -12,7 +12,7 @@ from edgernn.card import Card
 from edgernn.errors import EdgernnError
 from edgernn.evaluation.evaluate import find_columns
 from edgernn.nets.model import Model
-from edgernn.recording import Recording, segments
+from edgernn.recording import Recording, Track, segments
 from edgernn.times import DAY_S
 
 Floats = NDArray[np.float32]
@@ -63,18 +63,18 @@ def measure_forecasts(model: Model, card: Card, recording: Recording) -> Forecas
     """
     columns = find_columns(card, recording)
     pieces = [
-        piece.x[:, columns]
+        Track(piece.stream, piece.time_s, piece.x[:, columns], None)
         for track in recording.tracks
         for piece in segments(track, period_s=card.period_s, max_gap_s=card.max_gap_s)
     ]
     day = round(DAY_S / card.period_s)
-    has_days = day >= 2 and any(len(x) > 2 * day for x in pieces)
+    has_days = day >= 2 and any(len(piece.x) > 2 * day for piece in pieces)
     shape = (card.horizon, len(columns))
     count, inside = np.zeros(shape), np.zeros(shape)
     absolute = {way: np.zeros(shape) for way in ("forecast", "persistence", "day_before")}
     squared = {way: np.zeros(shape) for way in absolute}
-    for x in pieces:
-        for target, said, spread in _blocks(model, card, x, day if has_days else 0):
+    for piece in pieces:
+        for target, said, spread in _blocks(model, card, piece, day if has_days else 0):
             errors = {way: np.abs(target - value) for way, value in said.items()}
             there = np.isfinite(sum(errors.values()))  # all ways over the same samples
             count += there.sum(0)
@@ -125,16 +125,18 @@ def forecast_lines(metrics: ForecastMetrics) -> str:
 
 
 def _blocks(
-    model: Model, card: Card, x: Floats, day: int
+    model: Model, card: Card, piece: Track, day: int
 ) -> Iterator[tuple[Floats, dict[str, Floats], Floats]]:
-    """x (T, C) → block by block what came, what each way said of it, and the spread, all
-    (·, H, C); NaN where something is missing. `day`: samples of one, 0 = not to be compared."""
+    """A piece → block by block what came, what each way said of it, and the spread, all (·, H, C);
+    NaN where something is missing. `day`: samples of one, 0 = not to be compared."""
+    x = piece.x
     ahead = np.arange(1, card.horizon + 1)
     nothing = np.full((card.horizon, x.shape[1]), np.nan, np.float32)
     later = np.concatenate([x, nothing])  # sample t at row t
     state = model.fresh_state(1)
     for start in range(0, len(x), BLOCK):
         block = torch.from_numpy(x[start : start + BLOCK]).unsqueeze(1)
+        state = model.set_clock(state, [float(piece.time_s[start])])
         with torch.no_grad():
             forecast, spread, *following = model(block, *state)
         state = tuple(following)

@@ -34,8 +34,9 @@ class Classifier(Model):
         *,
         classes: Sequence[str],
         seed: int,
+        period_s: float = 1.0,
     ) -> None:
-        super().__init__(channels, network, seed=seed)
+        super().__init__(channels, network, seed=seed, period_s=period_s)
         self.delay = self.network.look_ahead
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
@@ -48,7 +49,7 @@ class Classifier(Model):
     @property
     def state_shapes(self) -> Mapping[str, tuple[int, ...]]:
         sample = {f"sample.{name}": shape for name, shape in self.sample.state_shapes.items()}
-        return dict(self.network.state_shapes) | sample
+        return dict(self.seeing) | sample
 
     def weigh(self, counts: Tensor) -> None:
         """Let every class count alike, `counts` (L,) samples of each being learnt from: weights

@@ -40,9 +40,10 @@ class Detector(Model):
         *,
         span: int,
         seed: int,
+        period_s: float = 1.0,
     ) -> None:
         """`span`: samples in the window view."""
-        super().__init__(channels, network, seed=seed)
+        super().__init__(channels, network, seed=seed, period_s=period_s)
         head, adapt = head or HeadConfig(), adapt or AdaptConfig()
         self.kinds = head.kinds
         heads: list[Head] = []
@@ -87,7 +88,7 @@ class Detector(Model):
 
     @property
     def state_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        shapes = dict(self.network.state_shapes)
+        shapes = dict(self.seeing)
         parts: list[tuple[str, Adapter | Delay | Head | Judge | LevelJudge]]
         parts = [("target", self.target)]
         for kind, head, wait in zip(self.kinds, self.heads, self.waits, strict=True):
@@ -258,7 +259,7 @@ class Detector(Model):
         if not self.delay:
             return z, observed, ()
         z = z.clamp(-LARGEST_WAITING, LARGEST_WAITING)
-        start = len(self.network.state_shapes)
+        start = len(self.seeing)
         mine = state[start : start + len(self.target.state_shapes)]
         target, after = self.target(torch.cat([z, observed], dim=-1), *mine)
         aim, there = target.chunk(2, dim=-1)
@@ -268,7 +269,7 @@ class Detector(Model):
         self, features: Tensor, seen: Tensor, state: tuple[Tensor, ...]
     ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
         """What each head says of sample t − delay, and its next states."""
-        left = iter(state[len(self.network.state_shapes) + len(self.target.state_shapes) :])
+        left = iter(state[len(self.seeing) + len(self.target.state_shapes) :])
         said: list[Tensor] = []
         following: tuple[Tensor, ...] = ()
         for head, wait in zip(self.heads, self.waits, strict=True):

@@ -33,9 +33,15 @@ class Forecaster(Model):
     outputs = OUTPUTS["forecast"]
 
     def __init__(
-        self, channels: Sequence[str], network: NetworkConfig, *, horizon: int, seed: int
+        self,
+        channels: Sequence[str],
+        network: NetworkConfig,
+        *,
+        horizon: int,
+        seed: int,
+        period_s: float = 1.0,
     ) -> None:
-        super().__init__(channels, network, seed=seed)
+        super().__init__(channels, network, seed=seed, period_s=period_s)
         self.horizon = horizon
         self.width = self.network.width + 2 * self.channels
         with torch.random.fork_rng(devices=[]):
@@ -44,7 +50,7 @@ class Forecaster(Model):
 
     @property
     def state_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return self.network.state_shapes
+        return self.seeing
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """x (T, N, C) in sensor units, NaN = missing; states as `states` lists them.

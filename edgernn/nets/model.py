@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgernn.card import State
+from edgernn.nets.calendar import Calendar
 from edgernn.nets.networks import NetworkConfig, build_network
 from edgernn.times import seconds_of_week
 
@@ -59,18 +60,29 @@ class Exportable(nn.Module, ABC):
             for name, shape in self.state_shapes.items()
         )
 
+    @property
+    def has_clock(self) -> bool:
+        """Whether what it says depends on the time."""
+        return CLOCK in self.state_shapes
+
     def fresh_state(self, streams: int, times_s: Sequence[float] = ()) -> tuple[Tensor, ...]:
         """The states of `streams` streams that have seen nothing: each (N, …). `times_s`: of each
         one's first sample, seconds since 1970; () = Monday 00:00."""
-        device = self.scale.device
-        fresh = {
-            name: torch.full((streams, *shape), self.initials.get(name, 0.0), device=device)
+        fresh = tuple(
+            torch.full((streams, *shape), self.initials.get(name, 0.0), device=self.scale.device)
             for name, shape in self.state_shapes.items()
-        }
-        if times_s and CLOCK in fresh:
-            clock = torch.tensor([*map(seconds_of_week, times_s)], device=device)
-            fresh[CLOCK] = clock.unsqueeze(1)
-        return tuple(fresh.values())
+        )
+        return self.set_clock(fresh, times_s)
+
+    def set_clock(self, state: tuple[Tensor, ...], times_s: Sequence[float]) -> tuple[Tensor, ...]:
+        """The states with the clock, where there is one, at `times_s` (N,): of each stream's next
+        sample, seconds since 1970; () = as it goes on by itself. For every call, as the device
+        does it: a sensor is off its period."""
+        if not times_s or not self.has_clock:
+            return state
+        i = [*self.state_shapes].index(CLOCK)
+        clock = torch.tensor([*map(seconds_of_week, times_s)], device=self.scale.device)
+        return (*state[:i], clock.unsqueeze(1), *state[i + 1 :])
 
     @abstractmethod
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
@@ -83,13 +95,26 @@ class Model(Exportable):
 
     centre: Tensor
 
-    def __init__(self, channels: Sequence[str], network: NetworkConfig, *, seed: int) -> None:
-        """`channels`: their names, in the order of a sample."""
+    def __init__(
+        self, channels: Sequence[str], network: NetworkConfig, *, seed: int, period_s: float = 1.0
+    ) -> None:
+        """`channels`: their names, in the order of a sample. `period_s`: between samples, for a
+        network with a calendar."""
         super().__init__()
         self.channels = len(channels)
         self.network = build_network(channels, network, seed=seed)
+        self.calendar: Calendar | None = None
+        if network.calendar:
+            self.calendar = Calendar(network.calendar, period_s=period_s)
         self.register_buffer("centre", torch.zeros(self.channels))
         self.register_buffer("scale", torch.ones(self.channels))
+
+    @property
+    def seeing(self) -> Mapping[str, tuple[int, ...]]:
+        """The memories of `features`: the network's, and the clock of a calendar. They come before
+        those of the task."""
+        clock = {} if self.calendar is None else {CLOCK: (1,)}
+        return dict(self.network.state_shapes) | clock
 
     @abstractmethod
     def loss(
@@ -113,8 +138,15 @@ class Model(Exportable):
         self, z: Tensor, observed: Tensor, state: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """z, 0 where missing, and observed, both (T, N, C) → what the network sees of them
-        (T, N, 2·C), its features (T, N, width), its next states; `state`: all of the model's."""
-        seen = torch.cat([z.clamp(-LARGEST_INPUT, LARGEST_INPUT), observed], dim=-1)
-        mine = islice(state, len(self.network.state_shapes))
-        features, following = self.network(seen, *mine)
-        return seen, features, following
+        (T, N, 2·C), its features (T, N, width), next states of `seeing`; `state`: all of the
+        model's. Behind the values it sees the calendar's columns, if there is one."""
+        values = [z.clamp(-LARGEST_INPUT, LARGEST_INPUT), observed]
+        seen = torch.cat(values, dim=-1)
+        count = len(self.network.state_shapes)
+        if self.calendar is None:
+            features, following = self.network(seen, *islice(state, count))
+            return seen, features, following
+        columns, clock = self.calendar(z, state[count])
+        given = torch.cat([*values, columns], dim=-1)
+        features, following = self.network(given, *islice(state, count))
+        return seen, features, (*following, clock)

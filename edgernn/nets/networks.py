@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edgernn.errors import EdgernnError
 from edgernn.nets.attention import Attention
+from edgernn.nets.calendar import CYCLES
 from edgernn.nets.convolution import CausalConv, TcnBlock
 from edgernn.nets.gates import FastGrnnLayer, MinGruLayer
 from edgernn.nets.layers import GruLayer, LstmLayer, RnnLayer, Stateful
@@ -54,6 +55,8 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Taps of each convolution of "tcn", 2 to 64."""
     start: str = "default"
     """First weights: "default" (each layer's own), "xavier", "he" or "orthogonal"."""
+    calendar: tuple[str, ...] = ()
+    """What of a sample's time the network sees beside its values: "day", "week" or both, UTC."""
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -79,6 +82,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 raise ValueError(f"{name}: expected 2–{high}, or 0 for none, got {number}")
         self._check_direction()
         self._check_branches()
+        self._check_calendar()
         for name, default, kind in (
             ("activation", "tanh", "rnn"),
             ("rank", 0, "fastgrnn"),
@@ -112,6 +116,13 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                     raise ValueError(f"branches[{i}]: channel {name!r} is in two places")
                 named.append(name)
 
+    def _check_calendar(self) -> None:
+        for i, cycle in enumerate(self.calendar):
+            if cycle not in CYCLES:
+                raise ValueError(f"calendar: expected of {', '.join(CYCLES)}, got {cycle!r}")
+            if cycle in self.calendar[:i]:
+                raise ValueError(f"calendar: {cycle!r} is named twice")
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What is asked for and has no effect, in sentences."""
@@ -128,6 +139,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         parts += [f"attention {self.attention}"] if self.attention else []
         text = " → ".join(parts)
         text += f", {len(self.branches)} branches" if self.branches else ""
+        text += f", time of {' and '.join(self.calendar)}" if self.calendar else ""
         return text + (f", {self.look_ahead} samples ahead" if self.look_ahead else "")
 
 
@@ -236,22 +248,24 @@ NETWORKS: Mapping[str, Layer] = MappingProxyType(
 
 
 def build_network(channels: Sequence[str], config: NetworkConfig, *, seed: int) -> Stateful:
-    """A freshly initialised network over scaled values and observed flags, 2·C inputs; the same
-    seed gives the same weights. Raises EdgernnError where `branches` do not fit the channels."""
+    """A freshly initialised network over scaled values, observed flags and, behind them, two
+    columns for each cycle of the calendar: 2·C inputs or more; the same seed gives the same
+    weights. Raises EdgernnError where `branches` do not fit the channels."""
     if not channels:
         raise EdgernnError("a network needs at least 1 channel, got none")
     count = len(channels)
     groups = _groups(channels, config.branches)
+    times = range(2 * count, 2 * count + 2 * len(config.calendar))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        networks = [_one_network(2 * len(group), config) for group in groups]
+        networks = [_one_network(2 * len(group) + len(times), config) for group in groups]
         network = networks[0]
         if config.branches:
-            inputs = [[*group, *(count + c for c in group)] for group in groups]
+            inputs = [[*group, *(count + c for c in group), *times] for group in groups]
             network = Branches(inputs, networks)
         if config.direction == "bidirectional":
-            layer = NETWORKS[config.kind](2 * count, config, 0)
-            back = BackwardWindow(2 * count, layer, config.look_ahead)
+            layer = NETWORKS[config.kind](times.stop, config, 0)
+            back = BackwardWindow(times.stop, layer, config.look_ahead)
             network = Bidirectional(network, back, look_ahead=config.look_ahead)
         initialise(network, config.start)
     return network

@@ -3,18 +3,15 @@
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
 from edgernn.card import AlarmRule, Tail
 from edgernn.errors import EdgernnError
 from edgernn.nets.general import General, follow
 from edgernn.nets.levels import UNGUARDED
-from edgernn.nets.model import CLOCK
 from edgernn.recording import Track
 from edgernn.spill import IN_MEMORY, Spill
-
-Floats = NDArray[np.float32]
+from edgernn.training.stretches import blocks
 
 FEWEST_SAMPLES = int(UNGUARDED)
 """With as many a stream guards what it knows from its first sample on."""
@@ -56,19 +53,13 @@ def begin(
             f"the recording is too short: {total} samples, at least {FEWEST_SAMPLES} are needed; "
             "record longer"
         )
-    names = list(model.state_shapes)
-    clock = names.index(CLOCK)
-    states, done = _fresh(model), 0
+    count, done = len(model.state_shapes), 0
+    state = model.fresh_state(1)
     for piece in spill.one_by_one(pieces):
-        states[clock] = _fresh(model, float(piece.time_s[0]))[clock]
-        for start in range(0, len(piece.x), BLOCK):
-            block = np.ascontiguousarray(piece.x[start : start + BLOCK, None])  # (≤ BLOCK, 1, C)
-            said = follow(block, states, model.config, unguarded=math.inf)
-            states = list(said[-len(names) :])
+        for block, first_s in blocks(piece, BLOCK):
+            states = [one.numpy() for one in model.set_clock(state, first_s)]
+            said = follow(block.numpy(), states, model.config, unguarded=math.inf)
+            state = tuple(map(torch.from_numpy, said[-count:]))
             done += len(block)
             on_block(done)
-    model.begin(states)
-
-
-def _fresh(model: General, *times_s: float) -> list[Floats]:
-    return [one.numpy() for one in model.fresh_state(1, times_s)]
+    model.begin([one.numpy() for one in state])

@@ -20,7 +20,7 @@ from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.layout import Columns
 from edgernn.options import said
-from edgernn.recording import Recording
+from edgernn.recording import Recording, check_dated
 from edgernn.run import CONFIG, GRADIENT, EpochLoss, Run, build_model, remove_findings, save_run
 from edgernn.settings import check_is_writable, make_folder, read_settings
 from edgernn.spill import Spill
@@ -125,6 +125,7 @@ def train(
 
 def _begin(config: Config, recording: Recording, folder: Path, base: Path, spill: Spill) -> None:
     """A detector without a network: there is nothing to train, and nothing to resume."""
+    check_dated(recording, "general goes by the time of day")
     total = sum(len(track.time_s) for track in recording.tracks)
     said_s = time.monotonic()
 
@@ -214,7 +215,7 @@ def _override(
 def _check_fits(config: Config, recording: Recording, source: Path) -> None:
     """Refuse before an epoch what does not fit the channels, by the file that says it."""
     try:
-        build_model(config, recording.channels, classes=("a", "b"))
+        build_model(config, recording.channels, period_s=recording.period_s, classes=("a", "b"))
     except EdgernnError as exc:
         raise EdgernnError(f"{source}: {exc}") from exc
 

@@ -18,7 +18,7 @@ from edgernn.training.checkpoint import Checkpoint
 from edgernn.training.hiding import hide
 from edgernn.training.optimizer import Optimizer
 from edgernn.training.ranks import Ranks
-from edgernn.training.stretches import Stretches, side_by_side
+from edgernn.training.stretches import Lanes, Stretches, side_by_side
 
 Doubles = NDArray[np.float64]
 
@@ -72,11 +72,11 @@ def fit(
     """
     device = pick_device(config.device)
     is_bf16 = _takes_bf16(config.precision, device)
-    x, held_out = (
-        side_by_side(pieces, config.streams, at_least=config.chunk, spill=spill)  # (T, N, C)
+    lanes, held_out = (
+        side_by_side(pieces, config.streams, at_least=config.chunk, spill=spill)
         for pieces in (stretches.fit, stretches.validation)
     )
-    streams = x.shape[1]
+    streams = lanes.x.shape[1]
     if streams < ranks.count:
         raise EdgernnError(
             f"{ranks.count} processes for {streams} stream(s): at least one for each is needed; "
@@ -84,9 +84,9 @@ def fit(
         )
     model.to(device)
     ranks.copy_from_first(model.state_dict().values())
-    x, held_out = (part[:, ranks.share(part.shape[1])] for part in (x, held_out))
+    lanes, held_out = (part.some(ranks.share(part.x.shape[1])) for part in (lanes, held_out))
     if not spill.is_used:  # else chunk by chunk
-        x, held_out = x.to(device), held_out.to(device)
+        lanes, held_out = lanes.to(device), held_out.to(device)
     optimizer = Optimizer(model, config)
     losses, best = _begin(model, optimizer, checkpoint if resume else None)
     if not ranks.agree_on(len(losses), device):
@@ -97,7 +97,7 @@ def fit(
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             training = _train_epoch(
                 model,
-                x,
+                lanes,
                 config,
                 optimizer,
                 streams,
@@ -147,7 +147,7 @@ def _is_over(losses: Sequence[EpochLoss], config: TrainingConfig) -> bool:
 
 def _train_epoch(
     model: Model,
-    x: Tensor,
+    lanes: Lanes,
     config: TrainingConfig,
     optimizer: Optimizer,
     streams: int,
@@ -157,7 +157,7 @@ def _train_epoch(
     bf16: bool,
     spill: Spill = IN_MEMORY,
 ) -> float:
-    """One pass over x (T, N, C), this process's of all `streams`, with a step of the optimiser per
+    """One pass over the lanes, this process's of all `streams`, with a step of the optimiser per
     chunk; the mean loss of a value."""
     device, mine = model.centre.device, ranks.share(streams)
     # what is hidden is drawn for all streams, so that it does not depend on who has which
@@ -165,10 +165,11 @@ def _train_epoch(
     torch.manual_seed(_seed(config.seed, epoch, 1 + ranks.rank))  # dropout's
     model.train()
     parameters = [p for p in model.parameters() if p.requires_grad]
-    state = model.fresh_state(x.shape[1])
+    state = model.fresh_state(lanes.x.shape[1])
     total = torch.zeros(2, dtype=torch.float64, device=device)  # on the device: no waiting for it
-    for chunk in _chunks(x, config.chunk, device, spill):  # (chunk, N, C)
-        hidden = hide((len(chunk), streams, x.shape[2]), config.hide, generator)[:, mine]
+    for chunk, times_s in _chunks(lanes, config.chunk, device, spill):  # (chunk, N, C), (N,)
+        state = model.set_clock(state, times_s)
+        hidden = hide((len(chunk), streams, chunk.shape[2]), config.hide, generator)[:, mine]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss, values, after = model.loss(chunk, hidden, *state)
         state = tuple(s.detach().float() for s in after)
@@ -184,24 +185,28 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def mean_loss(model: Model, x: Tensor, ranks: Ranks = ALONE, spill: Spill = IN_MEMORY) -> float:
-    """Mean negative log-likelihood of a value of x (T, N, C), from fresh states; of all processes'
-    streams."""
+def mean_loss(model: Model, lanes: Lanes, ranks: Ranks = ALONE, spill: Spill = IN_MEMORY) -> float:
+    """Mean negative log-likelihood of a value, from fresh states; of all processes' streams."""
     model.eval()
     device = model.centre.device
     total = torch.zeros(2, dtype=torch.float64, device=device)
-    state = model.fresh_state(x.shape[1])
-    size = max(1, VALIDATION_BLOCK // max(1, x.shape[1]))
-    for block in _chunks(x, size, device, spill) if x.shape[1] else ():
+    streams = lanes.x.shape[1]
+    state = model.fresh_state(streams)
+    size = max(1, VALIDATION_BLOCK // max(1, streams))
+    for block, times_s in _chunks(lanes, size, device, spill) if streams else ():
+        state = model.set_clock(state, times_s)
         loss, values, state = model.loss(block, torch.zeros_like(block), *state)
         total += torch.stack([loss, values])
     return _mean(ranks.add_up(total))
 
 
-def _chunks(x: Tensor, size: int, device: torch.device, spill: Spill) -> Iterator[Tensor]:
-    """x (T, N, C) in pieces of `size` samples: views of it where it is on the device."""
-    for i, chunk in enumerate(torch.split(x, size)):
-        yield chunk.to(device)
+def _chunks(
+    lanes: Lanes, size: int, device: torch.device, spill: Spill
+) -> Iterator[tuple[Tensor, list[float]]]:
+    """Samples (T, N, C) in pieces of `size`, views of them where they are on the device, and the
+    times (N,) of the first ones of each."""
+    for i, chunk in enumerate(torch.split(lanes.x, size)):
+        yield chunk.to(device), lanes.times_at(i * size)
         if spill.is_used and i % RELEASE_EVERY == RELEASE_EVERY - 1:
             spill.release()
 

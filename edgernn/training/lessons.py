@@ -12,7 +12,7 @@ from edgernn.nets.classifier import Classifier
 from edgernn.nets.forecaster import Forecaster
 from edgernn.recording import Recording, Track
 from edgernn.spill import IN_MEMORY, Spill
-from edgernn.training.stretches import Stretches
+from edgernn.training.stretches import Stretches, blocks
 
 Floats = NDArray[np.float32]
 
@@ -115,8 +115,8 @@ def calibrate_classifier(
 def _logits(model: Classifier, piece: Track) -> Tensor:
     """Of a whole piece, in blocks that fit into memory: (T, L)."""
     state, parts = model.fresh_state(1), []
-    for block in torch.split(torch.from_numpy(piece.x).unsqueeze(1), LONGEST_BLOCK):
-        said, state = model.logits(block, *state)
+    for block, first_s in blocks(piece, LONGEST_BLOCK):
+        said, state = model.logits(block, *model.set_clock(state, first_s))
         parts.append(said[:, 0])
     return torch.cat(parts)
 
@@ -131,6 +131,7 @@ def calibrate_forecaster(model: Forecaster, pieces: Sequence[Track], *, warm_up:
         x = torch.from_numpy(piece.x).unsqueeze(1)  # (T, 1, C)
         for start in range(0, len(x) - model.horizon, LONGEST_BLOCK):
             end = start + LONGEST_BLOCK + model.horizon
+            state = model.set_clock(state, [float(piece.time_s[start])])
             errors, state = model.errors(x[start:end], *state)
             errors = errors[max(0, warm_up - start) :, 0].clamp(-LARGEST_ERROR, LARGEST_ERROR)
             total += errors.nan_to_num().square().sum(0)

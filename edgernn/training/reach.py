@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from edgernn.nets.model import Model
+from edgernn.training.stretches import Lanes
 
 PLACES = 8
 """Moments in the recording that are looked back from."""
@@ -76,20 +76,22 @@ class Reach(NamedTuple):
         ]
 
 
-def measure_reach(model: Model, x: Tensor, *, chunk: int) -> Reach:
+def measure_reach(model: Model, lanes: Lanes, *, chunk: int) -> Reach:
     """Gradient of the loss at a sample with respect to the samples up to two chunks before it.
 
-    x (T, N, C or more) as `loss` takes it. Any network has inputs, so this asks for nothing but
-    `loss`: the last sample's loss, with the state that came out of the samples before it. Norms are
-    means over the streams and over moments in the first part of x, with the state carried on. Model
-    and x on the CPU: cuDNN has no gradient through a network that is not training.
+    Samples as `loss` takes them. Any network has inputs, so this asks for nothing but `loss`: the
+    last sample's loss, with the state that came out of the samples before it. Norms are means over
+    the streams and over moments in the first part of them, with the state carried on. Model and
+    samples on the CPU: cuDNN has no gradient through a network that is not training.
     """
     model.eval()
+    x = lanes.x
     span = min(2 * chunk, len(x) - 1)
     places = max(1, min(PLACES, (len(x) - 1) // span))
     state = model.fresh_state(x.shape[1])
     norms = torch.zeros(span, dtype=torch.float64)
     for place in range(places):
+        state = model.set_clock(state, lanes.times_at(place * span))
         block = x[place * span : (place + 1) * span].detach().requires_grad_()
         target = x[(place + 1) * span : (place + 1) * span + 1]
         _, _, after = model.loss(block, torch.zeros_like(block), *state)

@@ -14,6 +14,7 @@ from edgernn.nets.adapt import Adapter, guard_of, look_back
 from edgernn.nets.detector import Detector
 from edgernn.nets.levels import VARIANCE_MEMORY, follow
 from edgernn.recording import Track
+from edgernn.training.stretches import blocks
 
 Floats = NDArray[np.float32]
 Method: TypeAlias = Callable[..., tuple[Tensor, tuple[Tensor, ...]]]
@@ -38,7 +39,7 @@ def settle(detector: Detector, pieces: Sequence[Track], *, warm_up: int) -> None
     whose first `warm_up` samples do not count."""
     if not detector.memory:
         return
-    r = [run_stream(detector.residuals, detector, piece.x) for piece in pieces]
+    r = [run_stream(detector.residuals, detector, piece) for piece in pieces]
     for kind, adapter in zip(detector.adapting, detector.adapters, strict=True):
         k = detector.kinds.index(kind)
         if adapter.waits is not None:
@@ -55,9 +56,10 @@ def settle_levels(detector: Detector, pieces: Sequence[Track], *, warm_up: int) 
         moments, left = np.zeros((1, *shape), np.float32), LONGEST_LESSON
         lessons: list[Floats] = []
         for piece in reversed(pieces):
-            x = piece.x[-(left + warm_up) :] if left else piece.x[:0]
-            if len(x) > warm_up:
-                lessons.insert(0, run_stream(detector.gathered, detector, x)[warm_up:])
+            rows = slice(-(left + warm_up), None) if left else slice(0)
+            end = Track(piece.stream, piece.time_s[rows], piece.x[rows], None)
+            if len(end.x) > warm_up:
+                lessons.insert(0, run_stream(detector.gathered, detector, end)[warm_up:])
                 left -= len(lessons[0])
         for lesson in lessons:
             spans = judge.levels.spans
@@ -65,8 +67,8 @@ def settle_levels(detector: Detector, pieces: Sequence[Track], *, warm_up: int) 
         judge.begin(moments[0])
 
 
-def run_counted(method: Method, detector: Detector, x: Floats, *, warm_up: int) -> list[Floats]:
-    """What a method says of a healthy piece (T, C), samples that count: arrays (·, …).
+def run_counted(method: Method, detector: Detector, piece: Track, *, warm_up: int) -> list[Floats]:
+    """What a method says of a healthy piece, samples that count: arrays (·, …).
 
     A detector that adapts has seen more than a short piece holds once it has run for a while. It
     goes through the piece until it has settled, and what it says the first and the last time
@@ -74,20 +76,24 @@ def run_counted(method: Method, detector: Detector, x: Floats, *, warm_up: int) 
     """
     times = 1
     if detector.memory:
-        times = min(math.ceil(SETTLED * detector.memory / len(x)), MOST_ROUNDS)
-    said = run_stream(method, detector, np.concatenate([x] * times))
-    rounds = np.split(said, times)
+        times = min(math.ceil(SETTLED * detector.memory / len(piece.x)), MOST_ROUNDS)
+    one_by_one = [piece] * times  # each time by the clock
+    if not detector.has_clock:
+        time_s, x = (np.concatenate([part] * times) for part in (piece.time_s, piece.x))
+        one_by_one = [Track(piece.stream, time_s, x, None)]
+    rounds = np.split(run_stream(method, detector, *one_by_one), times)
     return [one[warm_up:] for one in (rounds if times == 1 else [rounds[0], rounds[-1]])]
 
 
-def run_stream(method: Method, detector: Detector, x: Floats) -> Floats:
-    """One stream (T, C) through a method of the detector, from a fresh state, in blocks that fit
-    into memory: (T, …)."""
+def run_stream(method: Method, detector: Detector, *pieces: Track) -> Floats:
+    """One stream, pieces one after the other, through a method of the detector, from a fresh state,
+    in blocks that fit into memory: (T, …)."""
     state = detector.fresh_state(1)
     parts: list[Floats] = []
-    for block in torch.split(torch.from_numpy(x).unsqueeze(1), LONGEST_BLOCK):
-        out, state = method(block, *state)
-        parts.append(out[:, 0].numpy())
+    for piece in pieces:
+        for block, first_s in blocks(piece, LONGEST_BLOCK):
+            out, state = method(block, *detector.set_clock(state, first_s))
+            parts.append(out[:, 0].numpy())
     return np.concatenate(parts)
 
 
@@ -103,7 +109,7 @@ def _find_directions(
     width = len(adapter.basis)
     total, products, samples = np.zeros(width), np.zeros((width, width)), 0
     for piece in pieces:
-        h = run_stream(features, detector, piece.x)[warm_up:].astype(np.float64)  # (T, width)
+        h = run_stream(features, detector, piece)[warm_up:].astype(np.float64)  # (T, width)
         total, products, samples = total + h.sum(0), products + h.T @ h, samples + len(h)
     mean = total / samples
     values, vectors = np.linalg.eigh(products / samples - np.outer(mean, mean))

@@ -1,7 +1,7 @@
 """Recordings → the stretches that fitting, early stopping and calibration see, cut along time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
-from edgernn.recording import Recording, Track, read_recording, segments
+from edgernn.recording import Recording, Times, Track, read_recording, segments
 from edgernn.spill import IN_MEMORY, Spill
 
 
@@ -22,6 +22,28 @@ class Stretches:
     fit: list[Track]
     validation: list[Track]
     calibration: list[Track]
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Contiguous pieces side by side, as training runs them."""
+
+    x: Tensor
+    """(T, N, C), NaN at the ends of shorter ones."""
+    times: tuple[Times, ...] = ()
+    """Of each one's samples, (≤ T,) in seconds since 1970; () = not known."""
+
+    def times_at(self, t: int) -> list[float]:
+        """(N,) of every one's sample t, of its last one where it is shorter."""
+        return [float(time_s[min(t, len(time_s) - 1)]) for time_s in self.times]
+
+    def some(self, streams: slice) -> "Lanes":
+        """These streams alone."""
+        return Lanes(self.x[:, streams], self.times[streams])
+
+    def to(self, device: torch.device) -> "Lanes":
+        """The same with its samples on a device."""
+        return Lanes(self.x.to(device), self.times)
 
 
 MOST_TO_CALIBRATE = 1_000_000
@@ -121,20 +143,29 @@ def max_gap_s(recording: Recording, config: Config, *, periods: int = BRIDGED) -
 
 def side_by_side(
     pieces: Sequence[Track], streams: int, *, at_least: int, spill: Spill = IN_MEMORY
-) -> Tensor:
-    """Contiguous pieces → (T, N, C): about `streams` parallel ones of equal length, NaN at the
-    ends of shorter ones."""
+) -> Lanes:
+    """Contiguous pieces → about `streams` parallel ones of equal length. No time jumps in any."""
     total = sum(len(piece.x) for piece in pieces)
     length = max(at_least, math.ceil(total / streams))
-    parts = [piece.x[i : i + length] for piece in pieces for i in range(0, len(piece.x), length)]
-    parts = [part for part in parts if len(part) > 1]
-    together = spill.empty((max(map(len, parts)), len(parts), parts[0].shape[1]))
+    cuts = [slice(i, i + length) for i in range(0, max(len(p.x) for p in pieces), length)]
+    parts = [_rows(piece, cut) for piece in pieces for cut in cuts]
+    parts = [part for part in parts if len(part.x) > 1]
+    channels = parts[0].x.shape[1]
+    together = spill.empty((max(len(part.x) for part in parts), len(parts), channels))
     for start in range(0, len(together), BLOCK):
         for n, part in enumerate(parts):
-            taken = part[start : start + BLOCK]
+            taken = part.x[start : start + BLOCK]
             together[start : start + len(taken), n] = taken
         spill.release()
-    return torch.from_numpy(together)
+    return Lanes(torch.from_numpy(together), tuple(part.time_s for part in parts))
+
+
+def blocks(piece: Track, size: int) -> Iterator[tuple[Tensor, list[float]]]:
+    """A piece as one stream, in blocks that fit into memory: x (≤ size, 1, C), and the time of the
+    first sample of each, as `set_clock` takes it."""
+    for start in range(0, len(piece.x), size):
+        block = torch.from_numpy(piece.x[start : start + size]).unsqueeze(1)
+        yield block, [float(piece.time_s[start])]
 
 
 def kept_piece(piece: Track, track: Track, spill: Spill) -> Track:

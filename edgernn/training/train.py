@@ -20,7 +20,7 @@ from edgernn.nets.forecaster import Forecaster
 from edgernn.nets.general import General, GeneralConfig
 from edgernn.nets.heads import HeadConfig
 from edgernn.nets.model import Model
-from edgernn.recording import Recording, Track, check_readable, segments
+from edgernn.recording import Recording, Track, check_dated, check_readable, segments
 from edgernn.run import HEALTHY, EpochLoss, Run, build_model
 from edgernn.spans import longest_still
 from edgernn.spill import IN_MEMORY, Spill
@@ -95,10 +95,12 @@ def train(
     if config.general is not None:
         return _begin(config, config.general, recording, name, spill, on_block), []
     period_s = recording.period_s
+    if config.network.calendar:
+        check_dated(recording, f"network.calendar = {[*config.network.calendar]}")
     stretches = split(recording, config, spill)
     channels = _channels(recording, stretches.fit, spill)
     classes = find_classes(recording) if config.task == "classify" else ()
-    model = build_model(config, recording.channels, classes=classes)
+    model = build_model(config, recording.channels, period_s=period_s, classes=classes)
     warm_up = config.warm_up + model.delay
     _check_held_out(recording, stretches, spill, warm_up=warm_up)
     if isinstance(model, Classifier):
@@ -283,7 +285,7 @@ def _counted(
     method: Method, detector: Detector, pieces: Sequence[Track], warm_up: int
 ) -> list[Floats]:
     """What a method says of each piece, once or twice."""
-    parts = [run_counted(method, detector, piece.x, warm_up=warm_up) for piece in pieces]
+    parts = [run_counted(method, detector, piece, warm_up=warm_up) for piece in pieces]
     return [part for some in parts for part in some]
 
 
@@ -313,7 +315,7 @@ def _origin(config: Config, stretches: Stretches, spill: Spill) -> Origin:
     del plain["training"]["memory_gb"]  # where samples are kept changes no weight
     tables = ("task", "network", "head", "adapt", "levels", "forecast", "score", "training")
     keys = {key: plain[key] for key in tables}
-    return Origin(keys, hash_samples(pieces, spill))
+    return Origin(keys, hash_lessons(config, pieces, spill))
 
 
 def _reach(model: Model, stretches: Stretches, training: TrainingConfig) -> Reach:
@@ -378,14 +380,17 @@ def _provenance(config: Config, pieces: Sequence[Track], spill: Spill) -> Proven
         torch=str(torch.__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=config.training.seed,
-        data_hash=hash_samples(pieces, spill),
+        data_hash=hash_lessons(config, pieces, spill),
         config_hash=hashlib.sha256(msgspec.json.encode(config, order="deterministic")).hexdigest(),
     )
 
 
-def hash_samples(pieces: Sequence[Track], spill: Spill = IN_MEMORY) -> str:
-    """SHA-256 of all samples (T, C), hex: what `Provenance.data_hash` says was learnt from."""
+def hash_lessons(config: Config, pieces: Sequence[Track], spill: Spill = IN_MEMORY) -> str:
+    """SHA-256 of all samples (T, C), and with a calendar of their times, hex: what
+    `Provenance.data_hash` says was learnt from."""
     data = hashlib.sha256()
     for piece in spill.one_by_one(pieces):
         data.update(np.ascontiguousarray(piece.x).data)
+        if config.network.calendar:
+            data.update(np.ascontiguousarray(piece.time_s).data)
     return data.hexdigest()

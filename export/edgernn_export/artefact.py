@@ -16,7 +16,7 @@ from edgernn_device.golden import GOLDEN_KEY, encode_golden, probed, record_gold
 from edgernn_export.compare import TOLERANCE
 from edgernn_export.graph import build_graph
 from edgernn_export.quantize import quantize
-from edgernn_export.rounding import Moments, healthy_lanes, measure_moments
+from edgernn_export.rounding import Moments, healthy_lanes, measure_moments, timed_lanes
 from edgernn_export.verify import Proof, golden_stream, prove
 
 SPARE = 0.5
@@ -49,7 +49,12 @@ class Candidate:
 def prepare(run: Run) -> Source:
     """The run's float32 graph, and what its weights are multiplied by on healthy data."""
     graph = build_graph(run.model)
-    return Source(run, graph, measure_moments(graph, healthy_lanes(run.healthy)))
+    if not run.model.has_clock:
+        return Source(run, graph, measure_moments(graph, healthy_lanes(run.healthy)))
+    x, times_s = timed_lanes(run.healthy)
+    states = [state.numpy() for state in run.model.fresh_state(len(times_s), times_s)]
+    named = dict(zip((one.name for one in run.model.states), states, strict=True))
+    return Source(run, graph, measure_moments(graph, x, named))
 
 
 def build_candidates(source: Source, quantization: str) -> Iterator[Candidate]:

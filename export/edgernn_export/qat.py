@@ -31,7 +31,7 @@ from edgernn.run import Run
 from edgernn.spill import Spill
 from edgernn.training.fit import best_of, fit, mean_loss
 from edgernn.training.stretches import read_recordings, side_by_side, split
-from edgernn.training.train import hash_samples, make_lessons
+from edgernn.training.train import hash_lessons, make_lessons
 from edgernn_export.artefact import Source
 from edgernn_export.dynamic import compute_in_integers
 from edgernn_export.quantize import plan
@@ -81,7 +81,7 @@ def train_on(source: Source, folder: Path, mode: str) -> Run:
         stretches = split(_own_recordings(run, folder, spill), run.config, spill)
         model = copy.deepcopy(run.trained)
         lessons = make_lessons(model, stretches, run.card.classes, spill)
-        if hash_samples(lessons.fit, spill) != run.card.provenance.data_hash:
+        if hash_lessons(run.config, lessons.fit, spill) != run.card.provenance.data_hash:
             raise EdgernnError(
                 "--qat: the run's recordings have changed since it was trained (another data hash)"
             )
@@ -95,9 +95,7 @@ def train_on(source: Source, folder: Path, mode: str) -> Run:
             learning_rate=training.learning_rate * RATE_SHARES[mode],
             schedule="cosine",
         )
-        held_out = side_by_side(
-            lessons.validation, STREAMS, at_least=further.chunk, spill=spill
-        )  # (T, N, C)
+        held_out = side_by_side(lessons.validation, STREAMS, at_least=further.chunk, spill=spill)
         first, loss = copy.deepcopy(model.state_dict()), mean_loss(pupil, held_out, spill=spill)
         losses = fit(pupil, lessons, further, spill=spill)
         if best_of(losses).validation >= loss:  # nothing was gained
@@ -119,9 +117,14 @@ class _Pupil(nn.Module):
         return self.model.centre
 
     def fresh_state(self, streams: int) -> tuple[Tensor, ...]:
-        """The network's states, then the teacher's."""
-        count = len(self.model.network.state_shapes)
-        return 2 * self.model.fresh_state(streams)[:count]
+        """What both see by: the model's states, then the teacher's."""
+        return 2 * self.model.fresh_state(streams)[: len(self.model.seeing)]
+
+    def set_clock(self, state: tuple[Tensor, ...], times_s: Sequence[float]) -> tuple[Tensor, ...]:
+        """Of both."""
+        half = len(state) // 2
+        ours, theirs = (self.model.set_clock(one, times_s) for one in (state[:half], state[half:]))
+        return (*ours, *theirs)
 
     def loss(
         self, x: Tensor, hidden: Tensor, *state: Tensor

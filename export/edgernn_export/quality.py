@@ -23,6 +23,7 @@ from edgernn_export.verify import (
     STREAMS,
     engine_outputs,
     model_outputs,
+    proof_starts,
     proof_stream,
     sampled_every,
 )
@@ -50,6 +51,8 @@ class Piece:
 
     x: Floats
     """(T, N, C)"""
+    times_s: tuple[float, ...]
+    """(N,) of the first samples."""
     faulty: NDArray[np.bool_] | None = None
     """(T,) of a labelled recording, which is for AUC-PR alone."""
 
@@ -66,15 +69,18 @@ class Exam:
 def set_exam(run: Run, labelled: Recording | None) -> Exam:
     """The healthy stretch, the proof's disturbed streams and, of an anomaly detector, a recording
     with labels. Raises EdgernnError for one without."""
-    pieces = [Piece(track.x[:MOST_HEALTHY, None]) for track in run.healthy.tracks]
-    pieces.append(Piece(proof_stream(run.healthy, streams=STREAMS)))
+    pieces = [
+        Piece(track.x[:MOST_HEALTHY, None], (float(track.time_s[0]),))
+        for track in run.healthy.tracks
+    ]
+    starts_s = proof_starts(run.healthy, streams=STREAMS)
+    pieces.append(Piece(proof_stream(run.healthy, streams=STREAMS), starts_s))
     if labelled is not None:
         pieces += _labelled(run.card, labelled)
     every = sampled_every(run.card)
     truth = []
     for piece in pieces:
-        fresh = [state.numpy() for state in run.model.fresh_state(piece.x.shape[1])]
-        truth.append(_main(run, model_outputs(run.model, piece.x, every, fresh).said))
+        truth.append(_main(run, model_outputs(run.model, piece.x, every, _fresh(run, piece)).said))
     return Exam(run, tuple(pieces), tuple(truth))
 
 
@@ -89,12 +95,17 @@ def examine(exam: Exam, artefact: bytes, *, sample_by_sample: bool) -> Quality:
         card = engine.card
         length, size = len(piece.x), 1 if sample_by_sample else BLOCK
         chunks = [min(size, length - start) for start in range(0, length, size)]
-        fresh = [np.full((piece.x.shape[1], *s.shape), s.initial, np.float32) for s in card.states]
-        found.append(_main(run, engine_outputs(engine, piece.x, chunks, every, fresh).said))
+        said = engine_outputs(engine, piece.x, chunks, every, _fresh(run, piece)).said
+        found.append(_main(run, said))
     pairs = list(zip(exam.pieces, exam.truth, found, strict=True))
     if card.task != "anomaly":
         return Quality(max(largest(a, b) for _, a, b in pairs), None, None, None)
     return _of_scores(run.card, card, pairs)
+
+
+def _fresh(run: Run, piece: Piece) -> list[Floats]:
+    states = run.model.fresh_state(piece.x.shape[1], piece.times_s)
+    return [state.numpy() for state in states]
 
 
 def _of_scores(ours: Card, theirs: Card, pairs: Sequence[tuple[Piece, Floats, Floats]]) -> Quality:
@@ -147,7 +158,7 @@ def _labelled(card: Card, recording: Recording) -> list[Piece]:
         for part in segments(track, period_s=card.period_s, max_gap_s=card.max_gap_s):
             assert part.label is not None
             x = np.ascontiguousarray(part.x[:, columns])[:, None]
-            pieces.append(Piece(x, part.label != ""))
+            pieces.append(Piece(x, (float(part.time_s[0]),), part.label != ""))
     return pieces
 
 

@@ -7,6 +7,7 @@ arXiv:2210.17323, after Hassibi and Stork 1993; order of columns and damping as 
 """
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -37,9 +38,22 @@ def healthy_lanes(healthy: Recording) -> Floats:
     return np.ascontiguousarray(cut.reshape(-1, length, cut.shape[1]).transpose(1, 0, 2))
 
 
-def measure_moments(model: onnx.ModelProto, x: Floats) -> dict[str, NDArray[np.float64]]:
+def timed_lanes(healthy: Recording) -> tuple[Floats, list[float]]:
+    """As many healthy samples (T, N, C), in lanes all over the recording, so that they have been at
+    most times of the day, and the times (N,) of their first ones."""
+    together = np.concatenate([track.x for track in healthy.tracks])
+    time_s = np.concatenate([track.time_s for track in healthy.tracks])
+    length = min(max(1, len(together) // LANES), LONGEST)
+    firsts = np.linspace(0, len(together) - length, min(LANES, len(together))).astype(int)
+    x = np.stack([together[first : first + length] for first in firsts], axis=1)
+    return x, time_s[firsts].tolist()
+
+
+def measure_moments(
+    model: onnx.ModelProto, x: Floats, states: Mapping[str, Floats] = MappingProxyType({})
+) -> dict[str, NDArray[np.float64]]:
     """Second moments of the input of every weight of a float32 graph, over x (T, N, C) from fresh
-    states."""
+    states: 0, or as `states` has them, name → (N, …)."""
     asked = {weight.name for weight in find_weights(model.graph)}
     sources = {name: value for name, value in _inputs(model.graph) if name in asked}
     inner = set(sources.values()) - {"x"}
@@ -53,6 +67,7 @@ def measure_moments(model: onnx.ModelProto, x: Floats) -> dict[str, NDArray[np.f
         for item in session.get_inputs()
         if item.name != "x"
     }
+    feeds |= states
     found = session.run(sorted(inner), feeds) if inner else []  # it takes no empty list for none
     values = dict(zip(sorted(inner), found, strict=True)) | {"x": x}
     return {weight: _moment(values[source]) for weight, source in sources.items()}

@@ -46,7 +46,8 @@ def prove(model: bytes, run: Reference, *, quantization: str) -> Proof:
     states that the model has there."""
     x = proof_stream(run.healthy, streams=STREAMS)  # (T, N, C)
     every = sampled_every(run.card)
-    fresh = [state.numpy() for state in run.model.fresh_state(STREAMS)]
+    starts_s = proof_starts(run.healthy, streams=STREAMS)
+    fresh = [state.numpy() for state in run.model.fresh_state(STREAMS, starts_s)]
     truth = model_outputs(run.model, x, every, fresh)
     _check_is_finite(truth)
     first, second = np.split(x[: len(x) // 5], 2)
@@ -73,8 +74,8 @@ def proof_stream(healthy: Recording, *, streams: int, samples: int = SAMPLES) ->
     generator = np.random.default_rng(0)
     spread = np.nanstd(together, axis=0) + 1e-6
     lanes = []
-    for n in range(streams):
-        lane = np.roll(together, -n * len(together) // streams, axis=0)[:samples].copy()
+    for first in _first_rows(len(together), streams):
+        lane = np.roll(together, -first, axis=0)[:samples].copy()
         for start in range(300, samples - 300, 600):  # 300 disturbed, 300 to recover
             part = lane[start : start + 300]
             channel = generator.integers(lane.shape[1])
@@ -93,6 +94,19 @@ def proof_stream(healthy: Recording, *, streams: int, samples: int = SAMPLES) ->
                     part[100:103] += 30 * spread
         lanes.append(lane)
     return np.stack(lanes, axis=1).astype(np.float32)
+
+
+def proof_starts(healthy: Recording, *, streams: int) -> tuple[float, ...]:
+    """(N,) times of the first samples of `proof_stream`: a calendar says what it was trained for.
+    From there the clock goes on by itself, so that all ways have the same times."""
+    time_s = np.concatenate([track.time_s for track in healthy.tracks])
+    rows = _first_rows(max(len(time_s), SAMPLES), streams)
+    return tuple(float(time_s[row % len(time_s)]) for row in rows)
+
+
+def _first_rows(rows: int, streams: int) -> list[int]:
+    """Where in a recording of so many rows each lane of the proof stream begins."""
+    return [-(-n * rows // streams) for n in range(streams)]
 
 
 def sampled_every(card: Card) -> int:

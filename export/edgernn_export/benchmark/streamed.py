@@ -132,12 +132,14 @@ def _run(engine: Engine, steps: Steps, card: Card) -> tuple[Floats, Floats]:
     """Scores (S,), NaN in warm-up, and each channel's part of them (S, C)."""
     stream = engine.add_stream()
     row = np.array([stream])
+    is_off = any(s.is_clock for s in card.states) and engine.card.period_s != card.period_s
+    longest = 1 if is_off else LONGEST_CHUNK  # else its clock goes on by another period
     scores, parts = [], []
     ends = [*steps.starts[1:], len(steps.x)]
     for start, end in zip(steps.starts, ends, strict=True):
         engine.reset(stream)
-        for first in range(start, end, LONGEST_CHUNK):
-            block = steps.x[first : min(first + LONGEST_CHUNK, end), None]  # (≤ 256, 1, C)
+        for first in range(start, end, longest):
+            block = steps.x[first : min(first + longest, end), None]  # (≤ 256, 1, C)
             score, contribution, _ = engine.run(row, block, [float(steps.time_s[first])])
             score[: max(start + card.warm_up - first, 0)] = np.nan
             scores.append(score[:, 0])

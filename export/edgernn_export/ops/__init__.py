@@ -15,6 +15,7 @@ from torch import nn
 
 from edgernn.nets.adapt import Learner
 from edgernn.nets.attention import Attention
+from edgernn.nets.calendar import Calendar
 from edgernn.nets.detector import TailScores
 from edgernn.nets.gates import FastGrnnLayer, MinGruLayer
 from edgernn.nets.general import General
@@ -24,6 +25,7 @@ from edgernn.nets.windows import Lag
 from edgernn_export.ops import (
     adapt,
     attention,
+    calendar,
     elman,
     ewma,
     fastgrnn,
@@ -41,6 +43,7 @@ __all__ = ["EXPORTED", "TRANSLATIONS"]
 
 EXPORTED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     Attention: attention.ExportedAttention,
+    Calendar: calendar.ExportedCalendar,
     Ewma: ewma.ExportedEwma,
     FastGrnnLayer: fastgrnn.ExportedFastGrnn,
     General: general.ExportedGeneral,
@@ -58,6 +61,7 @@ EXPORTED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     **adapt.TRANSLATION,
+    **calendar.TRANSLATION,
     **elman.TRANSLATION,
     **ewma.TRANSLATION,
     **fastgrnn.TRANSLATION,

@@ -21,13 +21,8 @@ _NUMBERS = count()
 
 
 def if_one_sample(x: ir.Value, then: Nodes, otherwise: Nodes) -> Sequence[ir.Value]:
-    """What `then` gives where x (T, N, K) has T = 1, else what `otherwise` gives.
-
-    Whether T is 1 is asked of the values of one stream: the shape of what has no N in it is a
-    constant as soon as T is one.
-    """
-    samples = op.Shape(op.Gather(x, 0, axis=1), start=0, end=1)
-    is_one = op.Equal(samples, [1])
+    """What `then` gives where x (T, N, K) has T = 1, else what `otherwise` gives."""
+    is_one = op.Equal(samples_of(x), [1])
     branches = [_graph("one", then, is_one), _graph("any", otherwise, is_one)]
     node = ir.Node(
         "",
@@ -41,6 +36,12 @@ def if_one_sample(x: ir.Value, then: Nodes, otherwise: Nodes) -> Sequence[ir.Val
     )
     traced().append(node)
     return node.outputs
+
+
+def samples_of(x: ir.Value) -> Any:
+    """T of x (T, N, K), in one element. It is asked of the values of one stream: the shape of what
+    has no N in it is a constant as soon as T is one."""
+    return op.Shape(op.Gather(x, 0, axis=1), start=0, end=1)
 
 
 def moved_nodes(start: int) -> list[ir.Node]:
