@@ -17,7 +17,7 @@ from edgernn.nets.checks import TorchRunner, check_chunk_invariance, check_same_
 from edgernn.nets.general import THE_SHIPPED, GeneralConfig, joined
 from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import Run, load_run, save_run
-from edgernn.times import DAY_S, FIRST_MONDAY_S
+from edgernn.times import DAY_S, FIRST_MONDAY_S, WEEK_S
 from edgernn.training.begin import ALARM
 from edgernn.training.train import train
 from edgernn_device.engine import Engine
@@ -26,12 +26,14 @@ from edgernn_export.graph import build_graph
 
 Floats = NDArray[np.float32]
 
+MONDAY_S = FIRST_MONDAY_S + 2900 * WEEK_S
+
 OTHER = GeneralConfig(
     spans=(1, 8), power=8, dead_zone=3.0, spread_memory=20_000, day_memory=100, day_clip=2.0
 )
 
 
-def recorded(x: Floats, *, period_s: float = 1.0, start_s: float = FIRST_MONDAY_S) -> Recording:
+def recorded(x: Floats, *, period_s: float = 1.0, start_s: float = MONDAY_S) -> Recording:
     times = start_s + period_s * np.arange(len(x), dtype=np.float64)
     names = NAMES[: x.shape[1]]
     return Recording(names, ("",) * len(names), (Track("s", times, x, None),), period_s, ())
@@ -43,7 +45,7 @@ def begun(recording: Recording, general: GeneralConfig = THE_SHIPPED) -> Run:
     return run
 
 
-def score(run: Run, x: Floats, *, start_s: float = FIRST_MONDAY_S) -> Floats:
+def score(run: Run, x: Floats, *, start_s: float = MONDAY_S) -> Floats:
     """x (T, C) of a new stream → (T,)"""
     with torch.no_grad():
         said, *_ = run.scorer(torch.from_numpy(x)[:, None], *run.scorer.fresh_state(1, [start_s]))
@@ -93,10 +95,10 @@ def test_the_time_of_day_is_known_wherever_a_stream_begins() -> None:
     x = np.random.default_rng(0).standard_normal((6 * day, 2)).astype(np.float32)
     x[(hours >= 8) & (hours < 16)] += 10
     run = begun(recorded(x, period_s=quarter_s))
-    at_noon_s = FIRST_MONDAY_S + 7 * DAY_S + DAY_S / 2
+    at_noon_s = MONDAY_S + 7 * DAY_S + DAY_S / 2
     idle, working = x[:8], x[48:56]
     assert score(run, idle, start_s=at_noon_s).max() > score(run, working, start_s=at_noon_s).max()
-    at_night_s = FIRST_MONDAY_S + 7 * DAY_S
+    at_night_s = MONDAY_S + 7 * DAY_S
     assert (
         score(run, idle, start_s=at_night_s).max() < score(run, working, start_s=at_night_s).max()
     )
@@ -133,6 +135,14 @@ def test_the_power_mean_of_views_is_between_their_mean_and_the_largest() -> None
 def test_a_recording_that_is_shorter_than_what_is_learnt_alike_is_refused() -> None:
     with pytest.raises(EdgernnError, match="too short: 399 samples, at least 400"):
         begun(recorded(healthy(399, 1, seed=0)[:, 0]))
+
+
+def test_a_recording_without_dates_is_refused(tmp_path: Path) -> None:
+    undated = recorded(healthy(500, 1, seed=0)[:, 0], start_s=0.0)
+    write_recording(tmp_path / "plant.csv", undated)
+    (tmp_path / "plant.toml").write_text("[[recording]]\npath = 'plant.csv'\n[general]\n")
+    done = CliRunner().invoke(edgernn, ["train", str(tmp_path / "plant.toml")])
+    assert "general goes by the time of day: expected dates" in str(done.exception)
 
 
 @pytest.mark.parametrize(
