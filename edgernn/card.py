@@ -120,6 +120,25 @@ class AlarmRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[alarm]`: what is not given stays as a new detector, or on the device the artefact, has
+    it."""
+
+    false_alarms: str | None = None
+    min_duration_s: float | None = None
+    recover_s: float | None = None
+    cooldown_s: float | None = None
+    quiet_s: float | None = None
+    steered: bool | None = None
+    leave: float | None = None
+
+    def over(self, rule: AlarmRule) -> AlarmRule:
+        """The rule with what is said here."""
+        said = {k: v for k, v in msgspec.structs.asdict(self).items() if v is not None}
+        changed: AlarmRule = msgspec.structs.replace(rule, **said)
+        return changed
+
+
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the artefact is from."""
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import msgspec
 
 from edgernn.calibration import check_rule
-from edgernn.card import OUTPUTS, AlarmRule
+from edgernn.card import OUTPUTS, AlarmConfig, AlarmRule
 from edgernn.layout import Columns
 from edgernn.nets.adapt import AdaptConfig
 from edgernn.nets.forecaster import ForecastConfig
@@ -145,6 +145,18 @@ class ScoreConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
 
 
+ABOUT_NETWORKS: Mapping[str, msgspec.Struct] = MappingProxyType(
+    {
+        "network": NetworkConfig(),
+        "head": HeadConfig(),
+        "adapt": AdaptConfig(),
+        "levels": LevelsConfig(),
+        "score": ScoreConfig(),
+    }
+)
+"""Tables that a general detector does not read, as they are where nothing is said."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole training file. Only `recording` must be there."""
 
@@ -168,8 +180,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """For "forecast" only."""
     training: TrainingConfig = TrainingConfig()
     score: ScoreConfig = ScoreConfig()
-    alarm: AlarmRule | None = None
-    """None = as `AlarmRule.for_period` has it."""
+    alarm: AlarmConfig = AlarmConfig()
+    """What is not given is as `AlarmRule.for_period` has it, or with `general` as `begin.ALARM`."""
 
     def __post_init__(self) -> None:
         if self.period_s is not None and not 0 < self.period_s < math.inf:
@@ -203,8 +215,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"from, got {self.training.validation:g}"
             )
         self._check_task()
-        if self.alarm is not None:
-            check_rule(self.alarm, where="alarm")
+        check_rule(self.alarm.over(AlarmRule()), where="alarm")
 
     @property
     def warm_up(self) -> int:
@@ -216,15 +227,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def _check_is_alone(self) -> None:
         """Refuses tables that a general detector would not read."""
-        for table, default in (
-            ("network", NetworkConfig()),
-            ("head", HeadConfig()),
-            ("adapt", AdaptConfig()),
-            ("levels", LevelsConfig()),
-            ("score", ScoreConfig()),
-        ):
+        for table, default in ABOUT_NETWORKS.items():
             if getattr(self, table) != default:
                 raise ValueError(f"{table}: not beside general, which has no network")
+        memory = TrainingConfig(memory_gb=self.training.memory_gb, threads=self.training.threads)
+        if self.training != memory:
+            raise ValueError("training: only memory_gb and threads beside general, not trained")
 
     def _check_task(self) -> None:
         """Refuses tables that the task would not read."""
@@ -236,7 +244,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ("adapt", AdaptConfig(), "anomaly"),
             ("levels", LevelsConfig(), "anomaly"),
             ("score", ScoreConfig(), "anomaly"),
-            ("alarm", None, "anomaly"),
+            ("alarm", AlarmConfig(), "anomaly"),
             ("forecast", ForecastConfig(), "forecast"),
         ):
             if getattr(self, table) != default and self.task != task:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from edgernn.card import Card, decode_card, encode_card
-from edgernn.config import Config
+from edgernn.config import ABOUT_NETWORKS, Config
 from edgernn.errors import EdgernnError
 from edgernn.nets.classifier import Classifier
 from edgernn.nets.detector import Detector
@@ -86,6 +86,9 @@ def save_run(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
     (folder / CARD).write_text(encode_card(run.card), encoding="utf-8")
     save_file(run.model.state_dict(), folder / WEIGHTS)
     write_recording(folder / HEALTHY, run.healthy)
+    if not losses:  # nothing was trained
+        (folder / LOSS).unlink(missing_ok=True)
+        return
     lines = [",".join(EpochLoss._fields), *(",".join(f"{v:g}" for v in row) for row in losses)]
     (folder / LOSS).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -150,7 +153,10 @@ def build_model(
 
 def config_toml(config: Config) -> bytes:
     """A configuration as the training file it reads back from."""
-    return msgspec.toml.encode(_without_none(msgspec.to_builtins(config)))
+    keys = msgspec.to_builtins(config)
+    if config.general is not None:
+        keys = {key: value for key, value in keys.items() if key not in ABOUT_NETWORKS}
+    return msgspec.toml.encode(_without_none(keys))
 
 
 def build_detector(config: Config, channels: Sequence[str], *, period_s: float) -> Detector:

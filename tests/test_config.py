@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgernn.card import AlarmRule
+from edgernn.card import AlarmConfig
 from edgernn.config import Config, RecordingConfig
 from edgernn.errors import EdgernnError
 from edgernn.run import config_toml
@@ -37,7 +37,7 @@ def test_every_key_written_down_reads_back_the_same(tmp_path: Path) -> None:
         name="p",
         period_s=0.5,
         max_gap_s=3.0,
-        alarm=AlarmRule("2/day", 1.0, 2.0, 3.0),
+        alarm=AlarmConfig(false_alarms="2/day", recover_s=2.0),
     )
     assert read(tmp_path, config_toml(config).decode()) == config
 
@@ -192,7 +192,7 @@ def test_a_gap_that_makes_no_sense_is_refused(gap: float) -> None:
 
 def test_a_bad_budget_is_refused_before_training() -> None:
     with pytest.raises(EdgernnError, match=r"alarm\.false_alarms"):
-        Config(recording=(RecordingConfig(path="a.csv"),), alarm=AlarmRule("1/moon"))
+        Config(recording=(RecordingConfig(path="a.csv"),), alarm=AlarmConfig(false_alarms="1/moon"))
 
 
 def test_fewer_than_one_row_cannot_be_asked_for() -> None:

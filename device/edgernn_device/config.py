@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from edgernn.alarm import Limits
-from edgernn.card import AlarmRule, Binding, Card, Channel
+from edgernn.card import AlarmConfig, Binding, Card, Channel
 from edgernn.errors import EdgernnError
 from edgernn_device.address import Access, BrokerAddress, find_credentials
 from edgernn_device.folders import state_folder
@@ -172,18 +172,6 @@ class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     score_every_s: float = 10.0
     """At most one score per stream and this much sample time."""
     health_every_s: float = 30.0
-
-
-class AlarmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[alarm]`: what is not given stays as the artefact says."""
-
-    false_alarms: str | None = None
-    min_duration_s: float | None = None
-    recover_s: float | None = None
-    cooldown_s: float | None = None
-    quiet_s: float | None = None
-    steered: bool | None = None
-    leave: float | None = None
 
 
 class ClassifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -386,9 +374,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def limits(self, card: Card, *, where: str) -> Limits:
         """The artefact's alarm rule with what this file says otherwise."""
-        said = {k: v for k, v in msgspec.structs.asdict(self.alarm).items() if v is not None}
-        rule: AlarmRule = msgspec.structs.replace(card.alarm, **said)
-        return Limits.from_rule(rule, card, where=where)
+        return Limits.from_rule(self.alarm.over(card.alarm), card, where=where)
 
     def stream_rule(self, card: Card) -> StreamRule:
         said = self.input.max_gap_s

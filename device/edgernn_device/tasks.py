@@ -1,9 +1,10 @@
 """Which task an artefact is for, and what the agent's file says of it."""
 
+from edgernn.card import AlarmConfig
 from edgernn.errors import EdgernnError
 from edgernn_device.alarms import Alarms
 from edgernn_device.classes import Classes
-from edgernn_device.config import AgentConfig, AlarmConfig, ClassifyConfig, ForecastConfig
+from edgernn_device.config import AgentConfig, ClassifyConfig, ForecastConfig
 from edgernn_device.engine import Engine
 from edgernn_device.forecasts import Forecasts
 from edgernn_device.monitor import Task

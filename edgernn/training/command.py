@@ -15,7 +15,6 @@ import torch
 from tqdm import tqdm
 
 from edgernn.alarm import Limits
-from edgernn.card import AlarmRule
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.layout import Columns
@@ -74,10 +73,8 @@ def train(
         if false_alarms is not None:
             if config.task != "anomaly":
                 raise EdgernnError(f'--false-alarms: only for task "anomaly", got "{config.task}"')
-            rule = config.alarm or AlarmRule.for_period(recording.period_s)
-            config = msgspec.structs.replace(
-                config, alarm=msgspec.structs.replace(rule, false_alarms=false_alarms)
-            )
+            alarm = msgspec.structs.replace(config.alarm, false_alarms=false_alarms)
+            config = msgspec.structs.replace(config, alarm=alarm)
         if ranks.is_first:
             check_is_writable(make_folder(folder))
             if not resume:
@@ -168,6 +165,8 @@ def _save(folder: Path, run: Run, losses: list[EpochLoss]) -> None:
         f"{folder}: {run.card.network}, epoch {best.epoch} of {len(losses)} kept "
         f"(validation loss {best.validation:.3f}); {_aim(run)}"
     )
+    if best.epoch == run.config.training.epochs:
+        click.echo("note: still getting better when the epochs ran out; more (--epochs) may help")
     hours = sum(len(track.time_s) for track in run.healthy.tracks) * run.card.period_s / 3600
     extrapolated = "; what a budget says of rarer alarms is extrapolated"
     is_anomaly = run.card.task == "anomaly"

@@ -5,6 +5,7 @@ import time
 import msgspec
 import numpy as np
 
+from edgernn.nets.general import General
 from edgernn.run import Run
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
@@ -34,5 +35,6 @@ def step_us(run: Run) -> float:
 
 
 def _build(run: Run) -> bytes:
-    card = msgspec.structs.replace(run.card, quantization="int8")
-    return with_card(quantize(build_graph(run.model), "int8"), card)
+    mode = "none" if isinstance(run.model, General) else "int8"
+    card = msgspec.structs.replace(run.card, quantization=mode)
+    return with_card(quantize(build_graph(run.model), mode), card)

@@ -46,7 +46,7 @@ def export(
     key = read_private_key(key_file) if key_file else None
     run = load_run(run_folder)
     if isinstance(run.model, General):
-        if quantize == AUTO or budget is not None or labelled is not None or qat:
+        if quantize not in ("none", "int8") or budget is not None or labelled is not None or qat:
             raise EdgernnError(f"{run_folder}: [general] has no weights, so there is one artefact")
         quantize = "none"
     make_folder(output.parent)

@@ -8,12 +8,11 @@ import pytest
 from cards import CARD, make_card
 
 from edgernn.alarm import Limits
-from edgernn.card import AlarmRule, Card, Channel
+from edgernn.card import AlarmConfig, AlarmRule, Card, Channel
 from edgernn.errors import EdgernnError
 from edgernn.settings import read_settings
 from edgernn_device.config import (
     AgentConfig,
-    AlarmConfig,
     ChannelConfig,
     InputConfig,
     SensorsConfig,

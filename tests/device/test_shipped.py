@@ -13,10 +13,10 @@ from agents import agent as agent_process
 from click.testing import CliRunner
 from mosquitto import Mosquitto
 
-from edgernn.card import MOST_CHANNELS, Binding
+from edgernn.card import MOST_CHANNELS, AlarmConfig, Binding
 from edgernn.errors import EdgernnError
 from edgernn_device.cli import agent, inspect, verify
-from edgernn_device.config import AgentConfig, AlarmConfig
+from edgernn_device.config import AgentConfig
 from edgernn_device.engine import Engine
 from edgernn_device.golden import probed
 from edgernn_device.loading import first_words, load_engine, make_parts

@@ -10,10 +10,11 @@ from cards import make_card
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgernn.card import AlarmConfig
 from edgernn.errors import EdgernnError
 from edgernn.times import format_time
 from edgernn_device.classes import Classes, StreamClass
-from edgernn_device.config import AgentConfig, AlarmConfig, ClassifyConfig, ForecastConfig
+from edgernn_device.config import AgentConfig, ClassifyConfig, ForecastConfig
 from edgernn_device.engine import Engine
 from edgernn_device.forecasts import Forecast, Forecasts
 from edgernn_device.lines import Forecast as ForecastLine
