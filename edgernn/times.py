@@ -1,7 +1,11 @@
 """Sample times: ISO 8601 or epoch in, seconds since 1970 everywhere inside, steps of a period."""
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
 
 MILLISECONDS_FROM = 1e11
 """A bare number from here on is milliseconds: as seconds it would be after the year 5138."""
@@ -10,6 +14,8 @@ DAY_S = 86_400.0
 WEEK_S = 7 * DAY_S
 YEAR_S = 365 * DAY_S
 """Times before the end of 1970 are seconds from a beginning, or of a clock that was never set."""
+CLOCK_OFF_S = 300.0
+"""A sixth of a half hour of the day."""
 FIRST_MONDAY_S = 4 * DAY_S
 """1970-01-05; the epoch was a Thursday."""
 SHOWN = 40
@@ -22,6 +28,15 @@ LAST_S = 253402300800.0
 def seconds_of_week(time_s: float) -> float:
     """Since Monday 00:00 UTC."""
     return (time_s - FIRST_MONDAY_S) % WEEK_S
+
+
+def in_step(times_s: Sequence[float] | NDArray[np.float64], step_s: float) -> int:
+    """How many times, from the first on, a clock is right at that goes on by the step: to within a
+    step, or `CLOCK_OFF_S` where that is more."""
+    times = np.asarray(times_s)
+    off = np.abs(times - times[0] - step_s * np.arange(len(times)))
+    wrong = np.flatnonzero(off > max(step_s, CLOCK_OFF_S))
+    return int(wrong[0]) if len(wrong) else len(times)
 
 
 def is_kept_time(time_s: float) -> bool:

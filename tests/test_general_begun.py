@@ -3,6 +3,7 @@
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,11 +15,12 @@ from edgernn.cli import edgernn
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
 from edgernn.nets.checks import TorchRunner, check_chunk_invariance, check_same_detector
-from edgernn.nets.general import THE_SHIPPED, GeneralConfig, joined
+from edgernn.nets.general import THE_SHIPPED, General, GeneralConfig, joined
 from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import Run, load_run, save_run
 from edgernn.times import DAY_S, FIRST_MONDAY_S, WEEK_S
-from edgernn.training.begin import ALARM
+from edgernn.training.begin import ALARM, apart
+from edgernn.training.stretches import blocks
 from edgernn.training.train import train
 from edgernn_device.engine import Engine
 from edgernn_export.artefact import with_card
@@ -135,6 +137,52 @@ def test_the_power_mean_of_views_is_between_their_mean_and_the_largest() -> None
 def test_a_recording_that_is_shorter_than_what_is_learnt_alike_is_refused() -> None:
     with pytest.raises(EdgernnError, match="too short: 399 samples, at least 400"):
         begun(recorded(healthy(399, 1, seed=0)[:, 0]))
+
+
+def test_rows_that_were_missing_do_not_make_a_recording_longer() -> None:
+    x = healthy(900, 1, seed=0)[:, 0]
+    x[399:] = np.nan
+    with pytest.raises(EdgernnError, match="too short: 399 samples, at least 400"):
+        begun(recorded(x))
+
+
+def test_a_budget_on_the_command_line_changes_nothing_else_of_the_alarm(tmp_path: Path) -> None:
+    write_recording(tmp_path / "plant.csv", recorded(healthy(500, 1, seed=0)[:, 0]))
+    (tmp_path / "plant.toml").write_text("[[recording]]\npath = 'plant.csv'\n[general]\n")
+    words = ["train", str(tmp_path / "plant.toml"), "-o", str(tmp_path / "run")]
+    CliRunner().invoke(edgernn, [*words, "--false-alarms", "1/day"], catch_exceptions=False)
+    alarm = load_run(tmp_path / "run").card.alarm
+    assert alarm == msgspec.structs.replace(ALARM, false_alarms="1/day")
+
+
+def test_a_recording_in_which_nothing_moves_is_refused() -> None:
+    with pytest.raises(EdgernnError, match="no channel of the recording moves"):
+        begun(recorded(np.full((500, 2), 7, np.float32)))
+
+
+def test_streams_that_have_no_level_in_common_are_told_of() -> None:
+    x = healthy(500, 1, seed=0)[:, 0]
+    other = x + np.array([0, 100, 0], np.float32) * SPREAD
+    times = MONDAY_S + np.arange(500, dtype=np.float64)
+    tracks = Track("a", times, x, None), Track("b", times, other, None)
+    (note,) = apart(Recording(NAMES, ("",) * 3, tracks, 1.0, ()))
+    assert note.startswith("rate is at -3")
+    assert " in b" in note
+    assert apart(recorded(x)) == []
+
+
+def test_times_off_the_period_do_not_move_the_clock() -> None:
+    """Intervals of 5, 5, 5 and 7 minutes are a step each: in a block of a thousand 8 hours."""
+    model = General(CHANNELS, period_s=300.0)
+    times = MONDAY_S + 300 * np.cumsum(np.where(np.arange(2000) % 4 == 3, 1.4, 1.0))
+    track = Track("s", times, healthy(2000, 1, seed=0)[:, 0], None)
+    heads = [(len(x), first_s[0]) for x, first_s in blocks(track, 4096, model.step_s)]
+    assert sum(length for length, _ in heads) == 2000
+    ends = np.cumsum([length for length, _ in heads])
+    for (length, first_s), end in zip(heads, ends, strict=True):
+        clock = first_s + 300 * np.arange(length)
+        assert np.abs(clock - times[end - length : end]).max() <= 300
+    assert len(list(blocks(track, 4096))) == 1
 
 
 def test_a_recording_without_dates_is_refused(tmp_path: Path) -> None:

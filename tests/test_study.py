@@ -60,8 +60,8 @@ def refusal(folder: Path, search: str, *, study: str = "", more: str = "") -> st
          'search."training.learning_rate": low: expected above 0 with log = true, got 0'),
         ('"training.hide" = { low = 0.1, high = 0.3, log = true, step = 0.1 }',
          'search."training.hide": expected log or step, got both'),
-        ('"alarm.recover_s" = { low = 1, high = 9 }', 'search."alarm.recover_s": expected [alarm] '
-         "in the training file"),
+        ('"alarm.recover_s" = { low = 1, high = 9 }', 'search."alarm.recover_s": the validation '
+         "loss does not depend on it"),
         ('"score.window" = { low = 10, high = 90 }', 'search."score.window": the validation loss '
          "does not depend on it"),
         ('"training.validation" = { low = 0.1, high = 0.2 }', 'search."training.validation": '

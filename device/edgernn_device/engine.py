@@ -77,6 +77,11 @@ class Engine:
         found: str | None = self._session.get_modelmeta().custom_metadata_map.get(key)
         return found
 
+    @property
+    def has_clock(self) -> bool:
+        """Whether it matters when a sample was."""
+        return self._clock is not None
+
     def add_stream(self) -> int:
         """A fresh row for a new stream."""
         if not self._free:

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from edgernn.times import format_time, is_kept_time
+from edgernn.times import format_time, in_step, is_kept_time
 from edgernn_device.alert import Alert, Model
 from edgernn_device.engine import Engine, Floats
 from edgernn_device.faults import Faults
@@ -19,6 +19,9 @@ from edgernn_device.stream import Step, Stream, StreamMemory, StreamRule
 
 LONGEST_CHUNK = 256
 """Samples of one stream in one call of the graph: bounds its memory, not its speed."""
+
+LOOKED_FOR = 60
+"""Samples in which every channel is to have come, where there is no warm-up to wait for."""
 
 YEAR_2000_S = 946_684_800.0
 """Before it, a time is of a clock that starts in 1970 and was never set."""
@@ -407,6 +410,9 @@ class Monitor:
                 self.streams[name].shift(first.shift_s)
                 self.task.shift(self.streams[name], first.shift_s)
         length = min(LONGEST_CHUNK, *(_run_length(steps) for steps in backlog.values()))
+        if self.engine.has_clock and length > 1:
+            heads = ([steps[t].time_s for t in range(length)] for steps in backlog.values())
+            length = min(in_step(times_s, self._rule.period_s) for times_s in heads)
         taken = [[backlog[name].popleft() for _ in range(length)] for name in names]  # N × T
         values = [[steps[t].x for steps in taken] for t in range(length)]
         with np.errstate(over="ignore"):  # beyond float32: infinity, which the detector clips
@@ -439,7 +445,8 @@ class Monitor:
     def _look_for_absent(self, stream: Stream, steps: Sequence[Step]) -> None:
         """While a new stream warms up: which channels have not come once?"""
         stream.absent -= {c for step in steps for c, value in enumerate(step.x) if value == value}
-        if stream.warming_up <= len(steps):
+        is_early = not self._rule.warm_up and stream.admitted < LOOKED_FOR
+        if stream.warming_up <= len(steps) and not is_early:
             if names := ", ".join(self._channels[c] for c in sorted(stream.absent)):
                 sentence = f"{stream.name}: {names} has not come once; is the key right?"
                 self.remarks.append(("", sentence))

@@ -184,6 +184,11 @@ class Stream:
         rows = self._resampler.add(time_s, x)
         return [step for row_s, row in rows for step in self._follow(row_s, row, counts)]
 
+    @property
+    def admitted(self) -> int:
+        """Samples since the process began."""
+        return self._admitted
+
     def start_afresh(self) -> None:
         """Warm up again; the owner resets the engine's row."""
         self.warming_up = self._rule.warm_up

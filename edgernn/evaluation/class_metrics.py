@@ -96,7 +96,7 @@ def _true_and_said(model: Model, card: Card, piece: Track) -> tuple[list[str], l
     is about row t − delay."""
     state = model.fresh_state(1)
     parts = []
-    for block, first_s in blocks(piece, BLOCK):  # (≤ BLOCK, 1, C)
+    for block, first_s in blocks(piece, BLOCK, model.step_s):  # (≤ BLOCK, 1, C)
         said_of_block, *rest = model(block, *model.set_clock(state, first_s))
         state = tuple(rest)
         parts.append(said_of_block[:, 0].numpy())

@@ -101,7 +101,7 @@ def _run(detector: Exportable, card: Card, piece: Track) -> tuple[Floats, Floats
     what comes with sample t is about sample t − delay."""
     state = detector.fresh_state(1)
     parts = []
-    for block, first_s in blocks(piece, BLOCK):  # (≤ BLOCK, 1, C)
+    for block, first_s in blocks(piece, BLOCK, detector.step_s):  # (≤ BLOCK, 1, C)
         state = detector.set_clock(state, first_s)
         score, contribution, expected, *rest = detector(block, *state)
         state = tuple(rest)

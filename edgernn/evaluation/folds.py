@@ -165,7 +165,7 @@ def _loss(detector: Detector, pieces: Iterable[Track]) -> float:
     total = count = 0.0
     for piece in pieces:
         state = detector.fresh_state(1)
-        for block, first_s in blocks(piece, BLOCK):
+        for block, first_s in blocks(piece, BLOCK, detector.step_s):
             state = detector.set_clock(state, first_s)
             loss, values, state = detector.loss(block, torch.zeros_like(block), *state)
             total, count = total + loss.item(), count + values.item()

@@ -149,6 +149,16 @@ class General(Exportable):
             for name, one in zip(self.state_shapes, state, strict=True)
         ]
 
+    @property
+    def unknown(self) -> list[int]:
+        """Channels that streams know nothing of when they begin."""
+        moments = getattr(self, _start(LEVELS))
+        return [c for c, seen in enumerate(moments[0].tolist()) if not seen]
+
+    @property
+    def step_s(self) -> float:
+        return self.period_s
+
     def begin(self, states: Sequence[Floats]) -> None:
         """Streams begin with what another one (1, …) has seen, and nothing departs as yet. Of a
         channel that was never there, or never moved, nothing is known."""

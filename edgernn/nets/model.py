@@ -65,6 +65,11 @@ class Exportable(nn.Module, ABC):
         """Whether what it says depends on the time."""
         return CLOCK in self.state_shapes
 
+    @property
+    def step_s(self) -> float | None:
+        """Seconds that its clock goes on by with a sample; None = it has none."""
+        return None
+
     def fresh_state(self, streams: int, times_s: Sequence[float] = ()) -> tuple[Tensor, ...]:
         """The states of `streams` streams that have seen nothing: each (N, …). `times_s`: of each
         one's first sample, seconds since 1970; () = Monday 00:00."""
@@ -115,6 +120,10 @@ class Model(Exportable):
         those of the task."""
         clock = {} if self.calendar is None else {CLOCK: (1,)}
         return dict(self.network.state_shapes) | clock
+
+    @property
+    def step_s(self) -> float | None:
+        return None if self.calendar is None else self.calendar.step_s
 
     @abstractmethod
     def loss(

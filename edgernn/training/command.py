@@ -18,11 +18,13 @@ from edgernn.alarm import Limits
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.layout import Columns
+from edgernn.nets.general import General
 from edgernn.options import said
 from edgernn.recording import Recording, check_dated
 from edgernn.run import CONFIG, GRADIENT, EpochLoss, Run, build_model, remove_findings, save_run
 from edgernn.settings import check_is_writable, make_folder, read_settings
 from edgernn.spill import Spill
+from edgernn.training.begin import apart
 from edgernn.training.checkpoint import NAME as CHECKPOINT
 from edgernn.training.checkpoint import remove_checkpoint
 from edgernn.training.fit import best_of
@@ -87,7 +89,8 @@ def train(
             f"{recording.period_s:g} s in {len(recording.tracks)} stream(s)"
         )
         if config.general is not None:
-            _begin(config, recording, folder, base, spill)
+            if ranks.is_first:  # there is nothing that others could do meanwhile
+                _begin(config, recording, folder, base, spill)
             return
         _check_fits(config, recording, first)
         for note in config.network.notes:
@@ -123,6 +126,8 @@ def train(
 def _begin(config: Config, recording: Recording, folder: Path, base: Path, spill: Spill) -> None:
     """A detector without a network: there is nothing to train, and nothing to resume."""
     check_dated(recording, "general goes by the time of day")
+    for note in apart(recording):
+        click.echo(f"note: {note}")
     total = sum(len(track.time_s) for track in recording.tracks)
     said_s = time.monotonic()
 
@@ -136,6 +141,9 @@ def _begin(config: Config, recording: Recording, folder: Path, base: Path, spill
     remove_findings(folder)
     save_run(folder, replace(run, config=config.seen_from(folder, base)), [])
     (folder / LOSS_PICTURE).unlink(missing_ok=True)
+    assert isinstance(run.model, General)
+    if unknown := ", ".join(recording.channels[c] for c in run.model.unknown):
+        click.echo(f"note: {unknown} never moved: what is usual is learnt on the device")
     click.echo(f"{folder}: {run.card.network}; {_aim(run)}")
     click.echo(NEXT.format(folder=folder))
 

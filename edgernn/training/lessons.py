@@ -115,7 +115,7 @@ def calibrate_classifier(
 def _logits(model: Classifier, piece: Track) -> Tensor:
     """Of a whole piece, in blocks that fit into memory: (T, L)."""
     state, parts = model.fresh_state(1), []
-    for block, first_s in blocks(piece, LONGEST_BLOCK):
+    for block, first_s in blocks(piece, LONGEST_BLOCK, model.step_s):
         said, state = model.logits(block, *model.set_clock(state, first_s))
         parts.append(said[:, 0])
     return torch.cat(parts)

@@ -91,7 +91,7 @@ def run_stream(method: Method, detector: Detector, *pieces: Track) -> Floats:
     state = detector.fresh_state(1)
     parts: list[Floats] = []
     for piece in pieces:
-        for block, first_s in blocks(piece, LONGEST_BLOCK):
+        for block, first_s in blocks(piece, LONGEST_BLOCK, detector.step_s):
             out, state = method(block, *detector.set_clock(state, first_s))
             parts.append(out[:, 0].numpy())
     return np.concatenate(parts)

@@ -13,6 +13,7 @@ from edgernn.config import Config
 from edgernn.errors import EdgernnError
 from edgernn.recording import Recording, Times, Track, read_recording, segments
 from edgernn.spill import IN_MEMORY, Spill
+from edgernn.times import in_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +161,19 @@ def side_by_side(
     return Lanes(torch.from_numpy(together), tuple(part.time_s for part in parts))
 
 
-def blocks(piece: Track, size: int) -> Iterator[tuple[Tensor, list[float]]]:
+def blocks(
+    piece: Track, size: int, step_s: float | None = None
+) -> Iterator[tuple[Tensor, list[float]]]:
     """A piece as one stream, in blocks that fit into memory: x (≤ size, 1, C), and the time of the
-    first sample of each, as `set_clock` takes it."""
-    for start in range(0, len(piece.x), size):
-        block = torch.from_numpy(piece.x[start : start + size]).unsqueeze(1)
-        yield block, [float(piece.time_s[start])]
+    first sample of each, as `set_clock` takes it. `step_s`: of a model with a clock; a block ends
+    where the clock would be wrong."""
+    start = 0
+    while start < len(piece.x):
+        rows = slice(start, start + size)
+        if step_s is not None:
+            rows = slice(start, start + in_step(piece.time_s[rows], step_s))
+        yield torch.from_numpy(piece.x[rows]).unsqueeze(1), [float(piece.time_s[start])]
+        start += len(piece.x[rows])
 
 
 def kept_piece(piece: Track, track: Track, spill: Spill) -> Track:

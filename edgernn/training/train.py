@@ -391,6 +391,6 @@ def hash_lessons(config: Config, pieces: Sequence[Track], spill: Spill = IN_MEMO
     data = hashlib.sha256()
     for piece in spill.one_by_one(pieces):
         data.update(np.ascontiguousarray(piece.x).data)
-        if config.network.calendar:
+        if config.network.calendar or config.general is not None:
             data.update(np.ascontiguousarray(piece.time_s).data)
     return data.hexdigest()

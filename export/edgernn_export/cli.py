@@ -15,9 +15,7 @@ from edgernn_export.vocabulary import AUTO, GOALS, QUANTIZATIONS
 @click.option(
     "--quantize",
     type=click.Choice((AUTO, *QUANTIZATIONS)),
-    default="int8",
-    show_default=True,
-    help="How weights are stored; auto measures all ways and chooses.",
+    help="How weights are stored; auto measures all ways and chooses. Default: int8.",
 )
 @click.option("--optimise", type=click.Choice(GOALS), help="What auto looks for. Default: size.")
 @click.option(

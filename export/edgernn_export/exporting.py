@@ -26,7 +26,7 @@ DECISIONS = {
 def export(
     run_folder: Path,
     output: Path,
-    quantize: str,
+    quantize: str | None,
     optimise: str | None,
     budget: str | None,
     labelled: Path | None,
@@ -38,6 +38,7 @@ def export(
         raise EdgernnError(f"{output}: expected a file name ending in .onnx")
     if output.is_dir():
         raise EdgernnError(f"{output}: is a folder, expected a file name")
+    asked, quantize = quantize, quantize or "int8"
     if optimise is not None and quantize != AUTO:
         raise click.UsageError(f"--optimise is for --quantize auto, here --quantize {quantize}")
     if qat and quantize in ("none", "float16"):
@@ -46,7 +47,7 @@ def export(
     key = read_private_key(key_file) if key_file else None
     run = load_run(run_folder)
     if isinstance(run.model, General):
-        if quantize not in ("none", "int8") or budget is not None or labelled is not None or qat:
+        if asked not in (None, "none") or budget is not None or labelled is not None or qat:
             raise EdgernnError(f"{run_folder}: [general] has no weights, so there is one artefact")
         quantize = "none"
     make_folder(output.parent)

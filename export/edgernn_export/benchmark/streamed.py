@@ -19,6 +19,7 @@ from edgernn.benchmark.series import Series
 from edgernn.calibration import parse_budget
 from edgernn.card import Card
 from edgernn.errors import EdgernnError
+from edgernn.times import in_step
 from edgernn_device.engine import Engine
 from edgernn_device.monitor import LONGEST_CHUNK
 from edgernn_device.stream import Step, Stream, StreamRule
@@ -53,6 +54,14 @@ def stream_through(engine: Engine, series: Series, *, budget: str | None, skippe
     if budget is not None:
         rule = msgspec.structs.replace(rule, false_alarms=budget)
     limits = Limits.from_rule(rule, card)
+    if skipped >= len(series.before) + len(series.x):
+        return Said(
+            score=np.full(len(series.x), np.nan),
+            threshold=limits.enter,
+            is_on=np.zeros(len(series.x), bool),
+            asked_per_s=parse_budget(rule.false_alarms),
+            note="says nothing, for it begins behind the last row",
+        )
     steps = steps_of(series, card, skipped=skipped)
     score, parts = _run(engine, steps, card)
     is_on = _alarmed(limits, steps, score, delay=card.delay)
@@ -73,7 +82,8 @@ def stream_through(engine: Engine, series: Series, *, budget: str | None, skippe
 
 def _behind(rows: int, said: NDArray[Number], nothing: float) -> NDArray[Number]:
     """(T, …), so many rows later."""
-    return np.concatenate([np.full_like(said[:1], nothing).repeat(rows, axis=0), said])
+    before = np.full((rows, *said.shape[1:]), nothing, said.dtype)
+    return np.concatenate([before, said])
 
 
 def fitted(card: Card, series: Series) -> Card:
@@ -132,18 +142,23 @@ def _run(engine: Engine, steps: Steps, card: Card) -> tuple[Floats, Floats]:
     """Scores (S,), NaN in warm-up, and each channel's part of them (S, C)."""
     stream = engine.add_stream()
     row = np.array([stream])
-    is_off = any(s.is_clock for s in card.states) and engine.card.period_s != card.period_s
+    is_off = engine.has_clock and engine.card.period_s != card.period_s
     longest = 1 if is_off else LONGEST_CHUNK  # else its clock goes on by another period
     scores, parts = [], []
     ends = [*steps.starts[1:], len(steps.x)]
     for start, end in zip(steps.starts, ends, strict=True):
         engine.reset(stream)
-        for first in range(start, end, longest):
-            block = steps.x[first : min(first + longest, end), None]  # (≤ 256, 1, C)
+        first = start
+        while first < end:
+            last = min(first + longest, end)
+            if engine.has_clock:
+                last = first + in_step(steps.time_s[first:last], card.period_s)
+            block = steps.x[first:last, None]  # (≤ 256, 1, C)
             score, contribution, _ = engine.run(row, block, [float(steps.time_s[first])])
             score[: max(start + card.warm_up - first, 0)] = np.nan
             scores.append(score[:, 0])
             parts.append(contribution[:, 0] * score)
+            first = last
     engine.remove_stream(stream)
     return np.concatenate(scores).astype(float), np.concatenate(parts).astype(float)
 
