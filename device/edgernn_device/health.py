@@ -56,6 +56,7 @@ IRREGULAR = {
     "bridged": Irregular("samples", "missing, and filled in as such"),
     "lost": Irregular("samples", "never came, by the running number"),
     "gap": Irregular("events", "a gap too long to bridge; the stream starts afresh"),
+    "off_period": Irregular("events", "32 samples that come in another period; scored"),
     "clock_stepped_back": Irregular("events", "a sender's clock was set back"),
     "clock_stepped_ahead": Irregular("events", "a sender's clock was set ahead"),
     "forgotten": Irregular("events", "a stream silent for too long is forgotten"),

@@ -15,13 +15,16 @@ from edgernn_device.faults import Faults
 from edgernn_device.payload import PayloadError, RawSample
 from edgernn_device.sensors import SILENT, Fault
 from edgernn_device.silence import Silence
-from edgernn_device.stream import Step, Stream, StreamMemory, StreamRule
+from edgernn_device.stream import REMEMBERED, Step, Stream, StreamMemory, StreamRule
 
 LONGEST_CHUNK = 256
 """Samples of one stream in one call of the graph: bounds its memory, not its speed."""
 
 LOOKED_FOR = 60
 """Samples in which every channel is to have come, where there is no warm-up to wait for."""
+
+OFF_PERIOD = 1.5
+"""Times the period that samples may usually be apart, or the period their distance."""
 
 YEAR_2000_S = 946_684_800.0
 """Before it, a time is of a clock that starts in 1970 and was never set."""
@@ -315,6 +318,8 @@ class Monitor:
             is_stamped=sample.is_stamped,
             heard_s=sample.heard_s,
         )
+        if steps and stream.admitted % REMEMBERED == 0 and self._rule.resample == "off":
+            self._look_at_pace(stream)
         if stream.sensors is not None and stream.sensors.faults:
             self._say_faults(stream, outcome)
         return steps
@@ -337,6 +342,17 @@ class Monitor:
         if self._before_2000 == "refuse":
             raise reason
         self._remark("before_2000", f"{name}: {reason}; its times are kept as they are")
+
+    def _look_at_pace(self, stream: Stream) -> None:
+        """Budgets, memories and gaps count periods: all are wrong where samples come in others."""
+        low, high = sorted((stream.pace_s, self._rule.period_s))
+        if high > OFF_PERIOD * low:
+            sentence = (
+                f"{stream.name}: samples come every {stream.pace_s:.3g} s, the period is "
+                f"{self._rule.period_s:.3g} s; [input] resample brings them onto it, and the "
+                "general artefact takes another period_s"
+            )
+            self._remark("off_period", sentence)
 
     def _remark(self, reason: str, sentence: str) -> None:
         """Count it; say the first of each kind, so that a flood does not fill the log."""

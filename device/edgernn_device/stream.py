@@ -1,9 +1,11 @@
 """One stream's order: what to do with late, repeated and missing samples. No clock, no socket."""
 
+import itertools
 import math
 from array import array
 from collections import Counter, deque
 from collections.abc import Sequence
+from statistics import median
 
 import msgspec
 
@@ -188,6 +190,13 @@ class Stream:
     def admitted(self) -> int:
         """Samples since the process began."""
         return self._admitted
+
+    @property
+    def pace_s(self) -> float:
+        """Seconds between samples, as the last `REMEMBERED` usually came; NaN before so many."""
+        first = self._admitted % REMEMBERED
+        times = [*self._recent[first:], *self._recent[:first]]
+        return median(after - before for before, after in itertools.pairwise(times))
 
     def start_afresh(self) -> None:
         """Warm up again; the owner resets the engine's row."""

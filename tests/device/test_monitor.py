@@ -602,6 +602,41 @@ def test_clocks_before_2000_are_said_once_and_refused_on_request(
     assert strict.remarks[0][1].startswith("a: before_2000: the sender's clock seems not to be set")
 
 
+@pytest.mark.parametrize(
+    ("apart_s", "said"),
+    [(60.0, ["60 s"]), (0.5, ["0.5 s"]), (1.6, ["1.6 s"]), (1.4, []), (0.7, []), (1.0, [])],
+)
+def test_samples_in_another_period_are_said_once_and_counted(
+    artefact: Path, healthy: Machine, apart_s: float, said: list[str]
+) -> None:
+    monitor = make_monitor(artefact)
+    values = healthy.values(healthy.x[0].tolist())
+    monitor.take([("a", RawSample(1e9 + apart_s * k, None, values)) for k in range(70)])
+    reasons = [text for reason, text in monitor.remarks if reason == "off_period"]
+    assert [text.split(",")[0] for text in reasons] == [
+        f"a: samples come every {one}" for one in said
+    ]
+    assert monitor.counts["off_period"] == 2 * len(said)
+
+
+def test_jitter_and_what_is_missing_are_no_other_period(artefact: Path, healthy: Machine) -> None:
+    values, rng = healthy.values(healthy.x[0].tolist()), np.random.default_rng(0)
+    times = 1e9 + np.cumsum(rng.uniform(0.6, 1.4, 300))
+    monitor = make_monitor(artefact)
+    came = times[rng.random(300) > 0.3]
+    monitor.take([("a", RawSample(float(time_s), None, values)) for time_s in came])
+    assert monitor.counts["off_period"] == 0
+
+
+def test_samples_that_are_brought_onto_the_period_may_come_in_any(
+    artefact: Path, healthy: Machine
+) -> None:
+    monitor = make_monitor(artefact, text='[input]\nresample = "last"\n')
+    values = healthy.values(healthy.x[0].tolist())
+    monitor.take([("a", RawSample(1e9 + 5 * k, None, values)) for k in range(70)])
+    assert monitor.counts["off_period"] == 0
+
+
 def test_text_is_a_missing_value_of_a_channel_and_nobodys_business_elsewhere(
     monitor: Monitor, healthy: Machine
 ) -> None:
