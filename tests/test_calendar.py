@@ -28,6 +28,7 @@ from edgernn.recording import Recording, Times, Track, write_recording
 from edgernn.run import Run, load_run, save_run
 from edgernn.settings import to_settings
 from edgernn.times import DAY_S, WEEK_S, seconds_of_week
+from edgernn.training.cli import train as train_command
 from edgernn.training.fit import fit_scaling, mean_loss
 from edgernn.training.settle import run_counted
 from edgernn.training.stretches import Lanes, side_by_side
@@ -113,6 +114,32 @@ def artefact(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fortnight() -> Track:
     return office(2, seed=7).tracks[0]
+
+
+def notes_of_training(tmp_path: Path, weeks: int, calendar: str) -> list[str]:
+    write_recording(tmp_path / "office.parquet", office(weeks, seed=0))
+    (tmp_path / "office.toml").write_text(
+        f'[[recording]]\npath = "office.parquet"\n[network]\nhidden = 4\ncalendar = {calendar}\n'
+        "[training]\nepochs = 1\n"
+    )
+    words = [str(tmp_path / "office.toml"), "-o", str(tmp_path / "run")]
+    done = CliRunner().invoke(train_command, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return [line for line in done.output.splitlines() if "network.calendar" in line]
+
+
+def test_a_cycle_that_the_recording_hardly_shows_is_told_of(tmp_path: Path) -> None:
+    assert notes_of_training(tmp_path, 2, '["day", "week"]') == [
+        'note: network.calendar has "week", and the longest stream lasts 2.0 weeks: what one of '
+        "them showed is taken for usual; record 3 or more"
+    ]
+
+
+@pytest.mark.parametrize(("weeks", "calendar"), [(2, '["day"]'), (3, '["week"]'), (2, "[]")])
+def test_nothing_is_told_of_cycles_that_were_seen(
+    tmp_path: Path, weeks: int, calendar: str
+) -> None:
+    assert notes_of_training(tmp_path, weeks, calendar) == []
 
 
 def working_on_sunday(track: Track) -> Floats:

@@ -179,3 +179,12 @@ def test_a_new_training_takes_away_what_was_found_out_about_the_old_detector(
     assert not (folder / "gradient.png").exists()
     left = [path.relative_to(folder / "evaluation") for path in (folder / "evaluation").rglob("*")]
     assert sorted(map(str, left)) == ["noted", "noted/notes.txt"]
+
+
+def test_a_training_that_is_refused_leaves_no_folder(healthy_csv: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.csv"
+    few.write_text("".join(healthy_csv.read_text().splitlines(keepends=True)[:9]))
+    words = [str(few), "-o", str(tmp_path / "runs" / "few")]
+    with pytest.raises(EdgernnError, match="the recording is too short"):
+        CliRunner().invoke(train, words, catch_exceptions=False)
+    assert not (tmp_path / "runs" / "few").exists()

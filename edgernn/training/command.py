@@ -3,8 +3,8 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from edgernn.alarm import Limits
 from edgernn.config import Config, RecordingConfig, TrainingConfig
 from edgernn.errors import EdgernnError
 from edgernn.layout import Columns
+from edgernn.nets.calendar import CYCLES
 from edgernn.nets.general import General
 from edgernn.options import said
 from edgernn.recording import Recording, check_dated
@@ -36,6 +37,8 @@ from edgernn.training.train import train as train_detector
 
 LOSS_PICTURE = "loss.png"
 NEXT = "next: edgernn evaluate {folder} RECORDING, edgernn export {folder} -o NAME.onnx"
+FEWEST_CYCLES = 3
+"""Days, or weeks, that tell what belongs to a time of them from what happened once."""
 SAID_EVERY_S = 10.0
 """Between two lines of progress where there is no terminal."""
 
@@ -69,7 +72,11 @@ def train(
         raise click.UsageError(f"{word}: {first} has general, which is not trained")
     _check_folder(folder, force=force, resume=resume)
     torch.set_num_threads(config.training.threads)
-    with joined(config.training.device) as ranks, _spill(folder, config) as spill:
+    with (
+        _not_left_empty(folder),
+        joined(config.training.device) as ranks,
+        _spill(folder, config) as spill,
+    ):
         say = click.echo if ranks.is_first else _say_nothing
         recording = read_recordings(config, base, spill)
         if false_alarms is not None:
@@ -93,7 +100,7 @@ def train(
                 _begin(config, recording, folder, base, spill)
             return
         _check_fits(config, recording, first)
-        for note in config.network.notes:
+        for note in (*config.network.notes, *_seldom_seen(config.network.calendar, recording)):
             say(f"note: {note}")
         together = f" in {ranks.count} processes" if ranks.count > 1 else ""
         say(f"training, at most {config.training.epochs} epochs{together}")
@@ -123,6 +130,19 @@ def train(
             _save(folder, replace(run, config=config.seen_from(folder, base)), losses)
 
 
+def _seldom_seen(calendar: Sequence[str], recording: Recording) -> list[str]:
+    """A sentence for each cycle of a calendar that the recording hardly shows."""
+    longest_s = max(
+        float(track.time_s[-1] - track.time_s[0]) + recording.period_s for track in recording.tracks
+    )
+    return [
+        f'network.calendar has "{cycle}", and the longest stream lasts {longest_s / length_s:.1f} '
+        f"{cycle}s: what one of them showed is taken for usual; record {FEWEST_CYCLES} or more"
+        for cycle, length_s in CYCLES.items()
+        if cycle in calendar and longest_s < FEWEST_CYCLES * length_s
+    ]
+
+
 def _begin(config: Config, recording: Recording, folder: Path, base: Path, spill: Spill) -> None:
     """A detector without a network: there is nothing to train, and nothing to resume."""
     check_dated(recording, "general goes by the time of day")
@@ -146,6 +166,18 @@ def _begin(config: Config, recording: Recording, folder: Path, base: Path, spill
         click.echo(f"note: {unknown} never moved: what is usual is learnt on the device")
     click.echo(f"{folder}: {run.card.network}; {_aim(run)}")
     click.echo(NEXT.format(folder=folder))
+
+
+@contextmanager
+def _not_left_empty(folder: Path) -> Iterator[None]:
+    """A folder that is made for a run goes again where there is none."""
+    was_there = folder.exists()
+    try:
+        yield
+    finally:
+        if not was_there:
+            with suppress(OSError):  # it holds something, or was never made
+                folder.rmdir()
 
 
 def _check_folder(folder: Path, *, force: bool, resume: bool) -> None:
