@@ -57,6 +57,13 @@ bench-smd-tsb: $(READY)  ## SMD by TSB-AD's protocol, with its own figure for 2-
 	mkdir -p build/benchmark
 	$(BIN)/edgernn benchmark smd $(BENCH_DATA)/smd --protocol tsb-ad --table build/benchmark/smd-tsb.csv
 
+bench-smd-servers: $(READY)  ## SMD by both protocols, with constants of its own (benchmarks/servers.toml)
+	mkdir -p build/benchmark
+	for protocol in official tsb-ad; do \
+		$(BIN)/edgernn benchmark smd $(BENCH_DATA)/smd --protocol $$protocol --detector benchmarks/servers.toml \
+			--table build/benchmark/smd-servers-$$protocol.csv || exit 1; \
+	done
+
 bench-budget: $(READY)  ## alarms asked and seen of the general artefact, at BENCH_BUDGET, on each set
 	for set in nab skab smd gecco; do \
 		folder=$$set; [ $$set != gecco ] || folder=gecco2018; \

@@ -182,7 +182,12 @@ class Listener:
         return Counter(a["channels"][0]["name"] for a in self._of(node) if a["edge"] == "on")
 
     def _of(self, node: str) -> list[dict[str, Any]]:
-        return [alert for (whose, _), alert in self._alerts.items() if whose == node]
+        """Without those of streams that are silent because their file has ended."""
+        return [
+            alert
+            for (whose, _), alert in self._alerts.items()
+            if whose == node and alert["kind"] == "anomaly"
+        ]
 
     def _take(self, message: Message) -> None:
         content = msgspec.json.decode(message.payload)

@@ -73,6 +73,11 @@ def edgernn(folder: Path, *words: str, processes: int = 1) -> "subprocess.Comple
     )
 
 
+def results_in(said: str) -> list[str]:
+    """The lines that are no progress, which slow machines tell of more often."""
+    return [line for line in said.splitlines() if not line.startswith("epoch ")]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A recording with values missing here more than there, so that processes count differently."""
@@ -91,21 +96,22 @@ def folder(tmp_path: Path) -> Path:
 def test_two_processes_end_with_the_weights_of_one_with_all_streams(folder: Path) -> None:
     alone = edgernn(folder, "pump.toml", "-o", "one")
     assert alone.returncode == 0, alone.stderr
-    together = edgernn(folder, "pump.toml", "-o", "two", processes=2)
+    together = edgernn(folder, "pump.toml", "-o", "joint", processes=2)
     assert together.returncode == 0, together.stderr
-    one, two = (load_file(folder / name / WEIGHTS) for name in ("one", "two"))
+    one, two = (load_file(folder / name / WEIGHTS) for name in ("one", "joint"))
     trained = [name for name in one if name.startswith(("network.", "heads."))]
     assert len(trained) >= 6
     for name in trained:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=TOLERANCE)
     alone_lost, together_lost = (
-        np.loadtxt(folder / name / "loss.csv", delimiter=",", skiprows=1) for name in ("one", "two")
+        np.loadtxt(folder / name / "loss.csv", delimiter=",", skiprows=1)
+        for name in ("one", "joint")
     )
     np.testing.assert_allclose(together_lost, alone_lost, rtol=TOLERANCE)
-    # the first process alone prints
-    said = together.stdout.replace("two", "one").replace(" in 2 processes", "")
-    assert said == alone.stdout
-    assert not (folder / "two" / NAME).exists()
+    # the first process alone prints; how often it says how far it is depends on the machine
+    said = together.stdout.replace("joint", "one").replace(" in 2 processes", "")
+    assert results_in(said) == results_in(alone.stdout)
+    assert not (folder / "joint" / NAME).exists()
 
 
 def test_more_processes_than_streams_are_refused(trained_run: Run) -> None:
