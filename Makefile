@@ -55,7 +55,10 @@ $(BENCHES): bench-%: $(READY)  # a public set each, from $(BENCH_DATA): table, p
 
 bench-smd-tsb: $(READY)  ## SMD by TSB-AD's protocol, with its own figure for 2-1 and 2-8 in build/benchmark/smd-tsb.csv
 	mkdir -p build/benchmark
-	$(BIN)/edgernn benchmark smd $(BENCH_DATA)/smd --protocol tsb-ad --table build/benchmark/smd-tsb.csv
+	$(BIN)/edgernn benchmark smd $(BENCH_DATA)/smd --protocol tsb-ad --table build/benchmark/smd-tsb.csv \
+		>build/benchmark/smd-tsb.md
+	cp build/benchmark/smd-tsb.md benchmarks/tables/smd-tsb.md
+	cat build/benchmark/smd-tsb.md
 
 bench-smd-servers: $(READY)  ## SMD by both protocols, with constants of its own (benchmarks/servers.toml)
 	mkdir -p build/benchmark
