@@ -73,10 +73,10 @@ class Run:
     @property
     def detector(self) -> Detector:
         """The same, if it has a network."""
-        self.scorer  # noqa: B018  # raises
-        trained = self.trained
-        assert isinstance(trained, Detector)
-        return trained
+        scorer = self.scorer
+        assert scorer is self.trained
+        assert isinstance(scorer, Detector)
+        return scorer
 
 
 def save_run(folder: Path, run: Run, losses: list[EpochLoss]) -> None:

@@ -14,8 +14,8 @@ DAY_S = 86_400.0
 WEEK_S = 7 * DAY_S
 YEAR_S = 365 * DAY_S
 """Times before the end of 1970 are seconds from a beginning, or of a clock that was never set."""
-CLOCK_OFF_S = 300.0
-"""A sixth of a half hour of the day."""
+CLOCK_OFF_S = 60.0
+"""By how much a clock that goes on by itself may be wrong at most: a thirtieth of a half hour."""
 FIRST_MONDAY_S = 4 * DAY_S
 """1970-01-05; the epoch was a Thursday."""
 SHOWN = 40
@@ -31,11 +31,11 @@ def seconds_of_week(time_s: float) -> float:
 
 
 def in_step(times_s: Sequence[float] | NDArray[np.float64], step_s: float) -> int:
-    """How many times, from the first on, a clock is right at that goes on by the step: to within a
-    step, or `CLOCK_OFF_S` where that is more."""
+    """How many times, from the first on, a clock is right at that goes on by the step: to within
+    `CLOCK_OFF_S`. At least 1: at the first it is set."""
     times = np.asarray(times_s)
     off = np.abs(times - times[0] - step_s * np.arange(len(times)))
-    wrong = np.flatnonzero(off > max(step_s, CLOCK_OFF_S))
+    wrong = np.flatnonzero(off > CLOCK_OFF_S)
     return int(wrong[0]) if len(wrong) else len(times)
 
 

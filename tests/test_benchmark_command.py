@@ -24,6 +24,7 @@ from edgernn.benchmark.nab import ScoredFile, nab_scores
 from edgernn.benchmark.page import TITLES
 from edgernn.benchmark.plain import Plain
 from edgernn.benchmark.published import anomaly_score
+from edgernn.config import Config
 from edgernn.errors import EdgernnError
 from edgernn.nets.general import GeneralConfig
 from edgernn.run import Run
@@ -283,6 +284,20 @@ def test_a_detector_that_no_export_is_proven_of_says_nothing_and_why(
     assert said.note == detectors.NO_EXPORT
     assert not said.is_on.any()
     assert not anomaly_score(said).any()
+
+
+def test_a_series_that_nothing_can_be_begun_by_has_no_say_and_the_others_have(
+    tmp_path: Path,
+) -> None:
+    method = detectors.Trained("begun", Config(recording=(), general=GeneralConfig()))
+    one, other, *_ = read_corpus("nab", write_nab(tmp_path)).series
+    x = one.x.copy()
+    x[: method.fewest_rows] = 7
+    said = ask(method, replace(one, x=x))
+    assert said.note.startswith("says nothing: no channel of the recording moves")
+    assert not said.is_on.any()
+    assert not np.isfinite(said.score).any()
+    assert np.isfinite(ask(method, other).score).any()
 
 
 def test_kept_artefacts_give_the_scores_that_were_written(trained: Path) -> None:

@@ -184,16 +184,18 @@ def test_the_columns_are_sine_and_cosine_of_the_time_in_utc(
     start=st.integers(0, int(16 * WEEK_S) - 1),
     cuts=st.lists(st.integers(1, 299), max_size=5),
 )
-def test_any_split_reads_the_same_time_to_the_last_bit_over_the_end_of_the_week(
+def test_any_split_leaves_the_same_clock_to_the_last_bit_and_sees_the_same_over_the_end_of_the_week(
     period_s: float, start: int, cuts: list[int]
 ) -> None:
     calendar, x = Calendar(BOTH, period_s=min(period_s, 600.0)), torch.zeros(300, 1, 1)
     first = torch.tensor([[start / 16]], dtype=torch.float32)
-    _, end = calendar(x, first)
-    clock = first
+    whole, end = calendar(x, first)
+    clock, parts = first, []
     for chunk in np.split(np.arange(300), sorted(cuts)):
-        _, clock = calendar(x[chunk], clock)
+        columns, clock = calendar(x[chunk], clock)
+        parts.append(columns)
     assert clock.equal(end)
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=TOLERANCE)
     assert 0 <= float(end) < WEEK_S
     assert float(end) == (start / 16 + 300 * calendar.step_s) % WEEK_S
 

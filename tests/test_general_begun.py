@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from agents import make_monitor
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from runners import CHANNELS, NAMES, SPREAD, EngineRunner, healthy
@@ -18,11 +19,12 @@ from edgernn.nets.checks import TorchRunner, check_chunk_invariance, check_same_
 from edgernn.nets.general import THE_SHIPPED, General, GeneralConfig, joined
 from edgernn.recording import Recording, Track, write_recording
 from edgernn.run import Run, load_run, save_run
-from edgernn.times import DAY_S, FIRST_MONDAY_S, WEEK_S
+from edgernn.times import CLOCK_OFF_S, DAY_S, FIRST_MONDAY_S, WEEK_S
 from edgernn.training.begin import ALARM, apart
 from edgernn.training.stretches import blocks
 from edgernn.training.train import train
 from edgernn_device.engine import Engine
+from edgernn_device.payload import RawSample
 from edgernn_export.artefact import with_card
 from edgernn_export.graph import build_graph
 
@@ -171,17 +173,18 @@ def test_streams_that_have_no_level_in_common_are_told_of() -> None:
     assert apart(recorded(x)) == []
 
 
-def test_times_off_the_period_do_not_move_the_clock() -> None:
+@pytest.mark.parametrize("period_s", [10.0, 300.0, 3600.0])
+def test_times_off_the_period_do_not_move_the_clock(period_s: float) -> None:
     """Intervals of 5, 5, 5 and 7 minutes are a step each: in a block of a thousand 8 hours."""
-    model = General(CHANNELS, period_s=300.0)
-    times = MONDAY_S + 300 * np.cumsum(np.where(np.arange(2000) % 4 == 3, 1.4, 1.0))
+    model = General(CHANNELS, period_s=period_s)
+    times = MONDAY_S + period_s * np.cumsum(np.where(np.arange(2000) % 4 == 3, 1.4, 1.0))
     track = Track("s", times, healthy(2000, 1, seed=0)[:, 0], None)
     heads = [(len(x), first_s[0]) for x, first_s in blocks(track, 4096, model.step_s)]
     assert sum(length for length, _ in heads) == 2000
     ends = np.cumsum([length for length, _ in heads])
     for (length, first_s), end in zip(heads, ends, strict=True):
-        clock = first_s + 300 * np.arange(length)
-        assert np.abs(clock - times[end - length : end]).max() <= 300
+        clock = first_s + period_s * np.arange(length)
+        assert np.abs(clock - times[end - length : end]).max() <= CLOCK_OFF_S
     assert len(list(blocks(track, 4096))) == 1
 
 
@@ -210,6 +213,36 @@ def test_what_does_not_go_with_it_is_refused_in_a_sentence(
     done = CliRunner().invoke(edgernn, ["train", str(tmp_path / "bad.toml")])
     assert done.exit_code != 0
     assert why in str(done.exception)
+
+
+def test_channels_are_looked_for_in_what_was_scored_of_a_backlog(tmp_path: Path) -> None:
+    """Of streams side by side, one step each comes first, however many wait of one of them."""
+    run, _ = plant(THE_SHIPPED)
+    path = tmp_path / "plant.onnx"
+    path.write_bytes(with_card(build_graph(run.model), run.card))
+    monitor = make_monitor(path)
+    x = healthy(80, 1, seed=1)[:, 0].tolist()
+    waiting = [
+        (
+            "long",
+            RawSample(MONDAY_S + k, None, dict(zip(NAMES[k % 2 :], row[k % 2 :], strict=True))),
+        )
+        for k, row in enumerate(x)
+    ]
+    short = ("short", RawSample(MONDAY_S, None, dict(zip(NAMES, x[1], strict=True))))
+    monitor.take([*waiting[1:], short])
+    assert monitor.remarks == []
+
+
+@pytest.mark.parametrize(
+    "words", [("--seed", "7"), ("--epochs", "3"), ("--resume",), ("--diagnose",)]
+)
+def test_words_of_training_are_refused_beside_it(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "plant.toml").write_text("[[recording]]\npath = 'x.csv'\n[general]\n")
+    done = CliRunner().invoke(edgernn, ["train", str(tmp_path / "plant.toml"), *words])
+    assert done.exit_code == 2
+    assert f"{words[0]}: " in done.output
+    assert "has general, which is not trained" in done.output
 
 
 def test_from_a_training_file_to_an_artefact(tmp_path: Path) -> None:

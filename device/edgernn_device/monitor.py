@@ -345,14 +345,19 @@ class Monitor:
 
     def _look_at_pace(self, stream: Stream) -> None:
         """Budgets, memories and gaps count periods: all are wrong where samples come in others."""
-        low, high = sorted((stream.pace_s, self._rule.period_s))
-        if high > OFF_PERIOD * low:
-            sentence = (
-                f"{stream.name}: samples come every {stream.pace_s:.3g} s, the period is "
-                f"{self._rule.period_s:.3g} s; [input] resample brings them onto it, and the "
-                "general artefact takes another period_s"
-            )
-            self._remark("off_period", sentence)
+        low_s, high_s = sorted(stream.pace_s)
+        period_s = self._rule.period_s
+        if high_s * OFF_PERIOD < period_s:
+            apart_s, fits = high_s, "[input] resample, "
+        elif low_s > OFF_PERIOD * period_s:
+            apart_s, fits = low_s, ""
+        else:
+            return
+        sentence = (
+            f"{stream.name}: samples come every {apart_s:.3g} s, the period is {period_s:.3g} s; "
+            f"what mends it: {fits}another period_s of the general artefact, another detector"
+        )
+        self._remark("off_period", sentence)
 
     def _remark(self, reason: str, sentence: str) -> None:
         """Count it; say the first of each kind, so that a flood does not fill the log."""
@@ -461,7 +466,8 @@ class Monitor:
     def _look_for_absent(self, stream: Stream, steps: Sequence[Step]) -> None:
         """While a new stream warms up: which channels have not come once?"""
         stream.absent -= {c for step in steps for c, value in enumerate(step.x) if value == value}
-        is_early = not self._rule.warm_up and stream.admitted < LOOKED_FOR
+        stream.looked_at += len(steps)
+        is_early = not self._rule.warm_up and stream.looked_at < LOOKED_FOR
         if stream.warming_up <= len(steps) and not is_early:
             if names := ", ".join(self._channels[c] for c in sorted(stream.absent)):
                 sentence = f"{stream.name}: {names} has not come once; is the key right?"

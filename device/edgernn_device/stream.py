@@ -5,7 +5,7 @@ import math
 from array import array
 from collections import Counter, deque
 from collections.abc import Sequence
-from statistics import median
+from statistics import fmean, median
 
 import msgspec
 
@@ -91,6 +91,7 @@ class Stream:
         "absent",
         "last_s",
         "last_seq",
+        "looked_at",
         "name",
         "row",
         "sensors",
@@ -108,6 +109,8 @@ class Stream:
         """Time of the last sample admitted."""
         self.absent: set[int] = set()
         """Channels that have not come once, while the owner still looks for them."""
+        self.looked_at = 0
+        """Steps in which the owner looked for them."""
         self.spoken_s = -math.inf
         """Time of the last sample that something was said of."""
         self.last_seq: int | None = None
@@ -192,11 +195,13 @@ class Stream:
         return self._admitted
 
     @property
-    def pace_s(self) -> float:
-        """Seconds between samples, as the last `REMEMBERED` usually came; NaN before so many."""
+    def pace_s(self) -> tuple[float, float]:
+        """Seconds between the last `REMEMBERED` samples, the median and the mean: what comes in
+        bunches has a small median, what is missing makes for a large mean. NaN before so many."""
         first = self._admitted % REMEMBERED
         times = [*self._recent[first:], *self._recent[:first]]
-        return median(after - before for before, after in itertools.pairwise(times))
+        apart_s = [after - before for before, after in itertools.pairwise(times)]
+        return median(apart_s), fmean(apart_s)
 
     def start_afresh(self) -> None:
         """Warm up again; the owner resets the engine's row."""

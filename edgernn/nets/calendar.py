@@ -12,8 +12,8 @@ from edgernn.times import DAY_S, WEEK_S
 CYCLES: Mapping[str, float] = MappingProxyType({"day": DAY_S, "week": WEEK_S})
 """Seconds until the same time comes again, by the words of `[network] calendar`."""
 GRAIN_S = 1 / 16
-"""What float32 tells apart at a week's end. Steps of so much add up without rounding: any split of
-the samples says the same."""
+"""What float32 tells apart at a week's end. Steps of so much add up without rounding: after any
+split of the samples the clock is the same."""
 
 
 class Calendar(nn.Module):

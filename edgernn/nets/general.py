@@ -69,6 +69,7 @@ class GeneralConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 THE_SHIPPED = GeneralConfig()
+"""What `general.onnx` is made of."""
 
 
 class General(Exportable):
@@ -135,8 +136,8 @@ class General(Exportable):
         return tuple(map(torch.from_numpy, said))
 
     def begun(self, state: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The same states, but a channel that has not been seen yet, and a histogram with nothing
-        in it, are as `begin` said."""
+        """The states, (N, …) each in the order of `state_shapes`; a channel that has not been seen
+        yet, and a histogram with nothing in it, are as `begin` said."""
         if self.is_open:
             return state
         moments, *_, counts = state

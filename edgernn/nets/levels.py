@@ -42,8 +42,6 @@ LARGEST_RESIDUAL = 1000.0
 of 16, and moves a level by nothing. With 100, the largest step of a quiet sensor counts for no more
 than a small one: NAB 66.2 / 61.9 in place of 70.0 / 66.6 in the prototype; with 2,000 and more the
 server that has channels which hardly ever move is lost."""
-
-
 MOST_SPANS, LONGEST_SPAN = 6, 1000
 
 

@@ -66,10 +66,16 @@ def train(
         found = Columns(**said(columns))
         recordings = tuple(RecordingConfig(path=str(path), columns=found) for path in sources)
         config, base = Config(recording=recordings), Path()
+    if config.general is not None:
+        of_training = {
+            "--seed": seed is not None,
+            "--epochs": epochs is not None,
+            "--resume": resume,
+            "--diagnose": diagnose,
+        }
+        if words := ", ".join(word for word, is_said in of_training.items() if is_said):
+            raise click.UsageError(f"{words}: {first} has general, which is not trained")
     config = _override(config, seed=seed, epochs=epochs, period_s=period_s)
-    if config.general is not None and (resume or diagnose or epochs is not None):
-        word = "--resume" if resume else "--diagnose" if diagnose else "--epochs"
-        raise click.UsageError(f"{word}: {first} has general, which is not trained")
     _check_folder(folder, force=force, resume=resume)
     torch.set_num_threads(config.training.threads)
     with (

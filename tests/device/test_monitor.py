@@ -628,6 +628,16 @@ def test_jitter_and_what_is_missing_are_no_other_period(artefact: Path, healthy:
     assert monitor.counts["off_period"] == 0
 
 
+def test_samples_that_come_in_bunches_have_the_period_of_their_mean(
+    artefact: Path, healthy: Machine
+) -> None:
+    monitor = make_monitor(artefact)
+    values = healthy.values(healthy.x[0].tolist())
+    times = [1e9 + 10 * bunch + k / 1000 for bunch in range(30) for k in range(10)]
+    monitor.take([("a", RawSample(time_s, None, values)) for time_s in times])
+    assert monitor.counts["off_period"] == 0
+
+
 def test_samples_that_are_brought_onto_the_period_may_come_in_any(
     artefact: Path, healthy: Machine
 ) -> None:

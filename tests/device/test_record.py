@@ -328,6 +328,7 @@ def test_a_recording_that_outgrows_the_disk_ends_in_one_sentence_and_keeps_whole
     with process, publishing(mosquitto) as publish:
         while process.poll() is None and not (path.exists() and rows_of(path)[1:]):
             publish({"time": START_S, "x": 0})  # until it listens; written once
+            time.sleep(0.05)
         i = 1
         while process.poll() is None:
             publish([{"time": START_S + i + k / 50, "x": k} for k in range(50)])

@@ -10,11 +10,12 @@ import torch
 from edgernn.benchmark.method import Said, rising_times
 from edgernn.benchmark.series import Series
 from edgernn.calibration import parse_budget
-from edgernn.card import Binding
+from edgernn.card import AlarmRule, Binding
 from edgernn.config import Config
 from edgernn.errors import EdgernnError
 from edgernn.recording import Recording, Track
 from edgernn.settings import make_folder, read_toml, to_settings, write_atomically
+from edgernn.training.begin import ALARM
 from edgernn.training.begin import FEWEST_SAMPLES as FEWEST_TO_BEGIN
 from edgernn.training.tails import FEWEST_SAMPLES
 from edgernn.training.train import train
@@ -50,26 +51,36 @@ class Trained:
         return math.ceil((FEWEST_SAMPLES + SPARE_ROWS) / self.config.training.calibration)
 
     def judge(self, series: Series) -> Said:
-        """A detector that cannot be exported as proven says nothing, as its user would have none;
-        the note says so, or that only float32 weights decide as it does."""
+        """A detector that cannot be begun, or exported as proven, says nothing, as its user would
+        have none; the note says so, or that only float32 weights decide as it does."""
+        if self.config.general is not None:
+            return self._begun(series)
         torch.set_num_threads(self.config.training.threads)
         run, _ = train(self.config, learnt_recording(series), name=series.name)
-        if self.config.general is not None:  # it goes on where the recording ends
-            artefact, _ = build_artefact(run, quantization="none")
-            return self._streamed(artefact, series, skipped=len(series.learnable))
         for quantization, note in EXPORTS.items():
             try:
                 artefact, _ = build_artefact(run, quantization=quantization)
             except RefusedError:
                 continue
             return replace(self._streamed(artefact, series), note=note)
-        rule = run.card.alarm
+        return self._silent(series, run.card.alarm, note=NO_EXPORT)
+
+    def _begun(self, series: Series) -> Said:
+        """It goes on where the recording ends."""
+        try:
+            run, _ = train(self.config, learnt_recording(series), name=series.name)
+        except EdgernnError as exc:  # nothing moves, or too much is missing
+            return self._silent(series, self.config.alarm.over(ALARM), note=f"says nothing: {exc}")
+        artefact, _ = build_artefact(run, quantization="none")
+        return self._streamed(artefact, series, skipped=len(series.learnable))
+
+    def _silent(self, series: Series, rule: AlarmRule, *, note: str) -> Said:
         return Said(
             score=np.full(len(series.x), np.nan),
             threshold=1.0,
             is_on=np.zeros(len(series.x), bool),
             asked_per_s=parse_budget(self.budget or rule.false_alarms),
-            note=NO_EXPORT,
+            note=note,
         )
 
     def _streamed(self, artefact: bytes, series: Series, *, skipped: int = 0) -> Said:
