@@ -130,8 +130,8 @@ def notes_of_training(tmp_path: Path, weeks: int, calendar: str) -> list[str]:
 
 def test_a_cycle_that_the_recording_hardly_shows_is_told_of(tmp_path: Path) -> None:
     assert notes_of_training(tmp_path, 2, '["day", "week"]') == [
-        'note: network.calendar has "week", and the longest stream lasts 2 weeks: what one of '
-        "them showed is taken for usual; record 3 or more"
+        'note: network.calendar has "week", and no stream lasts longer than 2 weeks: what happened '
+        "once is taken for usual at its time; record 3 weeks or more, or leave it out"
     ]
 
 

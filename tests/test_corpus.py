@@ -252,6 +252,12 @@ def test_labels_that_do_not_name_the_files_that_are_there_are_refused(
     assert expected in refusal("nab", nab)
 
 
+def test_a_second_channel_in_the_layout_of_one_is_refused(nab: Path) -> None:
+    rows = [f"{time},{row},7" for row, time in enumerate(minutes(40))]
+    write(nab / "data" / "two.csv", "timestamp,value,flow", *rows)
+    assert "expected columns timestamp and value, got 'flow' beside them" in refusal("nab", nab)
+
+
 def test_labels_may_name_files_from_the_folder_on(nab: Path) -> None:
     labels = nab / "labels" / "combined_windows.json"
     windows = json.loads(labels.read_text())

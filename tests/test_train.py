@@ -205,7 +205,7 @@ def test_a_learning_rate_that_diverges_is_a_sentence() -> None:
     ("hours", "sentence"),
     [
         (0.001, "the recording is too short: nothing is left"),
-        (0.2, "the recording is too short: 180 samples are left to calibrate with"),
+        (0.2, "the recording is too short: 180 samples are left to calibrate with, at least 200"),
     ],
 )
 def test_too_short_a_recording_is_a_sentence(hours: float, sentence: str) -> None:

@@ -355,7 +355,7 @@ class Monitor:
             return
         sentence = (
             f"{stream.name}: samples come every {apart_s:.3g} s, the period is {period_s:.3g} s; "
-            f"what mends it: {fits}another period_s of the general artefact, another detector"
+            f"what mends it: {fits}--period with the general artefact, another detector"
         )
         self._remark("off_period", sentence)
 

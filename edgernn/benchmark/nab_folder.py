@@ -60,6 +60,11 @@ def _by_name(windows: Windows, files: Container[str], labels: Path) -> Windows:
 def _file(name: str, path: Path, windows: Sequence[tuple[str, str]], labels: Path) -> Read:
     table = Table(path)
     table.require("timestamp", "value")
+    if others := [title for title in table.titles if title not in ("timestamp", "value")]:
+        raise EdgernnError(
+            f"{path}: expected columns timestamp and value, got {others[0]!r} beside them; several "
+            "channels: SKAB's layout"
+        )
     time_s, x = table.times("timestamp"), table.samples(["value"])
     first_rows = probation(len(x))
     places = sorted(_window(window, time_s, f"{labels}: {name}") for window in windows)

@@ -142,8 +142,9 @@ def _seldom_seen(calendar: Sequence[str], recording: Recording) -> list[str]:
         float(track.time_s[-1] - track.time_s[0]) + recording.period_s for track in recording.tracks
     )
     return [
-        f'network.calendar has "{cycle}", and the longest stream lasts {longest_s / length_s:.2g} '
-        f"{cycle}s: what one of them showed is taken for usual; record {FEWEST_CYCLES} or more"
+        f'network.calendar has "{cycle}", and no stream lasts longer than '
+        f"{longest_s / length_s:.2g} {cycle}s: what happened once is taken for usual at its time; "
+        f"record {FEWEST_CYCLES} {cycle}s or more, or leave it out"
         for cycle, length_s in CYCLES.items()
         if cycle in calendar and longest_s < FEWEST_CYCLES * length_s
     ]

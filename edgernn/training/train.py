@@ -1,6 +1,7 @@
 """From a healthy recording to a run: fitted, calibrated, and described in a card."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,7 +103,8 @@ def train(
     classes = find_classes(recording) if config.task == "classify" else ()
     model = build_model(config, recording.channels, period_s=period_s, classes=classes)
     warm_up = config.warm_up + model.delay
-    _check_held_out(recording, stretches, spill, warm_up=warm_up)
+    share = config.training.calibration
+    _check_held_out(recording, stretches, spill, warm_up=warm_up, share=share)
     if isinstance(model, Classifier):
         check_classes(stretches, classes, warm_up=warm_up)
     lessons = make_lessons(model, stretches, classes, spill)
@@ -327,15 +329,16 @@ def _reach(model: Model, stretches: Stretches, training: TrainingConfig) -> Reac
 
 
 def _check_held_out(
-    recording: Recording, stretches: Stretches, spill: Spill, *, warm_up: int
+    recording: Recording, stretches: Stretches, spill: Spill, *, warm_up: int, share: float
 ) -> None:
-    """Said before an hour of training, not after it."""
+    """`share`: of the recording that is calibrated with. Said before an hour of training, not after it."""
     calibration = [piece.x[warm_up:] for piece in stretches.calibration]
     left = sum(int(np.isfinite(x).any(axis=1).sum()) for x in spill.one_by_one(calibration))
     if left < FEWEST_SAMPLES:
+        enough = math.ceil((FEWEST_SAMPLES + warm_up) / share)
         raise EdgernnError(
             f"the recording is too short: {left} samples are left to calibrate with, at least "
-            f"{FEWEST_SAMPLES} are needed; record longer"
+            f"{FEWEST_SAMPLES} are needed; record longer, {enough:,} samples or so"
         )
     validation = [piece.x for piece in stretches.validation]
     _check_values(recording, validation, spill, "decides when to stop")
