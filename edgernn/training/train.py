@@ -331,7 +331,7 @@ def _reach(model: Model, stretches: Stretches, training: TrainingConfig) -> Reac
 def _check_held_out(
     recording: Recording, stretches: Stretches, spill: Spill, *, warm_up: int, share: float
 ) -> None:
-    """`share`: of the recording that is calibrated with. Said before an hour of training, not after it."""
+    """Said before an hour of training, not after it. `share`: of what is calibrated with."""
     calibration = [piece.x[warm_up:] for piece in stretches.calibration]
     left = sum(int(np.isfinite(x).any(axis=1).sum()) for x in spill.one_by_one(calibration))
     if left < FEWEST_SAMPLES:
