@@ -162,6 +162,17 @@ def test_a_recording_in_which_nothing_moves_is_refused() -> None:
         begun(recorded(np.full((500, 2), 7, np.float32)))
 
 
+def test_a_channel_without_a_value_is_named(tmp_path: Path) -> None:
+    x = healthy(500, 1, seed=0)[:, 0]
+    x[:, 1] = np.nan
+    write_recording(tmp_path / "plant.csv", recorded(x))
+    (tmp_path / "plant.toml").write_text("[[recording]]\npath = 'plant.csv'\n[general]\n")
+    words = ["train", str(tmp_path / "plant.toml"), "-o", str(tmp_path / "run")]
+    done = CliRunner().invoke(edgernn, words)
+    assert isinstance(done.exception, EdgernnError)
+    assert NAMES[1] in str(done.exception)
+
+
 def test_streams_that_have_no_level_in_common_are_told_of() -> None:
     x = healthy(500, 1, seed=0)[:, 0]
     other = x + np.array([0, 100, 0], np.float32) * SPREAD

@@ -35,6 +35,12 @@ class Said:
     """What somebody who reads the figures has to know."""
 
 
+def nothing(series: Series, *, threshold: float, asked_per_s: float, note: str) -> Said:
+    """What a method says that knows nothing of any row; the note says why."""
+    rows = len(series.x)
+    return Said(np.full(rows, np.nan), threshold, np.zeros(rows, bool), asked_per_s, note=note)
+
+
 class Method(Protocol):
     """A detector, or a plain method beside it. Goes from process to process, so it is data."""
 

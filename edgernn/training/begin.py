@@ -79,6 +79,8 @@ def apart(recording: Recording) -> list[str]:
         values = [(track.stream, track.x[:, c]) for track in recording.tracks]
         known = [(stream, x[np.isfinite(x)]) for stream, x in values]
         levels = [(float(x.mean()), float(x.std()), stream) for stream, x in known if len(x)]
+        if not levels:
+            continue
         (low, a, one), (high, b, other) = min(levels), max(levels)
         if high - low > FAR_APART * (a + b):
             said.append(

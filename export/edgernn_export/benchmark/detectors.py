@@ -4,10 +4,9 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from edgernn.benchmark.method import Said, rising_times
+from edgernn.benchmark.method import Said, nothing, rising_times
 from edgernn.benchmark.series import Series
 from edgernn.calibration import parse_budget
 from edgernn.card import AlarmRule, Binding
@@ -53,9 +52,9 @@ class Trained:
     def judge(self, series: Series) -> Said:
         """A detector that cannot be begun, or exported as proven, says nothing, as its user would
         have none; the note says so, or that only float32 weights decide as it does."""
+        torch.set_num_threads(self.config.training.threads)
         if self.config.general is not None:
             return self._begun(series)
-        torch.set_num_threads(self.config.training.threads)
         run, _ = train(self.config, learnt_recording(series), name=series.name)
         for quantization, note in EXPORTS.items():
             try:
@@ -63,25 +62,21 @@ class Trained:
             except RefusedError:
                 continue
             return replace(self._streamed(artefact, series), note=note)
-        return self._silent(series, run.card.alarm, note=NO_EXPORT)
+        return self._nothing(series, run.card.alarm, note=NO_EXPORT)
 
     def _begun(self, series: Series) -> Said:
         """It goes on where the recording ends."""
         try:
             run, _ = train(self.config, learnt_recording(series), name=series.name)
         except EdgernnError as exc:  # nothing moves, or too much is missing
-            return self._silent(series, self.config.alarm.over(ALARM), note=f"says nothing: {exc}")
+            rule = self.config.alarm.over(ALARM)
+            return self._nothing(series, rule, note=f"says nothing: {exc}")
         artefact, _ = build_artefact(run, quantization="none")
         return self._streamed(artefact, series, skipped=len(series.learnable))
 
-    def _silent(self, series: Series, rule: AlarmRule, *, note: str) -> Said:
-        return Said(
-            score=np.full(len(series.x), np.nan),
-            threshold=1.0,
-            is_on=np.zeros(len(series.x), bool),
-            asked_per_s=parse_budget(self.budget or rule.false_alarms),
-            note=note,
-        )
+    def _nothing(self, series: Series, rule: AlarmRule, *, note: str) -> Said:
+        asked_per_s = parse_budget(self.budget or rule.false_alarms)
+        return nothing(series, threshold=1.0, asked_per_s=asked_per_s, note=note)
 
     def _streamed(self, artefact: bytes, series: Series, *, skipped: int = 0) -> Said:
         if self.keep is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgernn.alarm import Alarm, Limits, quiet_bar
-from edgernn.benchmark.method import Said, rising_times
+from edgernn.benchmark.method import Said, nothing, rising_times
 from edgernn.benchmark.series import Series
 from edgernn.calibration import parse_budget
 from edgernn.card import Card
@@ -55,10 +55,9 @@ def stream_through(engine: Engine, series: Series, *, budget: str | None, skippe
         rule = msgspec.structs.replace(rule, false_alarms=budget)
     limits = Limits.from_rule(rule, card)
     if skipped >= len(series.before) + len(series.x):
-        return Said(
-            score=np.full(len(series.x), np.nan),
+        return nothing(
+            series,
             threshold=limits.enter,
-            is_on=np.zeros(len(series.x), bool),
             asked_per_s=parse_budget(rule.false_alarms),
             note="says nothing, for it begins behind the last row",
         )
